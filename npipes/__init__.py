@@ -1,0 +1,37 @@
+"""Message-based IPC for processes on one machine.
+
+Named pipes on Windows and Unix-domain sockets on Linux behind one interface:
+`Server` delivers messages to Python callables from an engine in C.
+"""
+
+from npipes._npipes import (
+    AccessDeniedError,
+    MessageTooLargeError,
+    Peer,
+    PipeClosedError,
+    PipeError,
+    PipeResetError,
+    PipeTimeoutError,
+    ProtocolError,
+    QueueFullError,
+    Server,
+    ServerConnection,
+    Stats,
+    address,
+)
+
+__all__ = [
+    "AccessDeniedError",
+    "MessageTooLargeError",
+    "Peer",
+    "PipeClosedError",
+    "PipeError",
+    "PipeResetError",
+    "PipeTimeoutError",
+    "ProtocolError",
+    "QueueFullError",
+    "Server",
+    "ServerConnection",
+    "Stats",
+    "address",
+]

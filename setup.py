@@ -1,0 +1,59 @@
+"""Builds the extension for the platform it is compiled for.
+
+Environment:
+    NPIPES_TARGET     linux or win32; by default the platform this runs on
+    NPIPES_DEBUG      1: no optimisation, debug information, assertions
+    NPIPES_SANITIZE   sanitizers for gcc or clang, such as address,undefined or thread
+    NPIPES_COVERAGE   1: instrument for gcov
+"""
+
+import os
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+
+target = os.environ.get("NPIPES_TARGET", sys.platform)
+if target not in ("linux", "win32"):
+    raise SystemExit(f"npipes runs on linux and win32; NPIPES_TARGET is {target!r}")
+folder = {"linux": "linux", "win32": "windows"}[target]
+with_msvc = target == "win32" and "CC" not in os.environ
+
+compile_args = ["/std:c11", "/W4"] if with_msvc else ["-std=c11", "-Wall", "-Wextra"]
+link_args = []
+macros = []
+if target == "linux":
+    compile_args += ["-fvisibility=hidden", "-fno-plt"]
+    macros.append(("_GNU_SOURCE", None))
+if not with_msvc:
+    if os.environ.get("NPIPES_DEBUG") == "1":
+        compile_args += ["-O0", "-g", "-UNDEBUG"]
+    else:
+        compile_args += ["-O3"]
+    if sanitizers := os.environ.get("NPIPES_SANITIZE"):
+        flag = f"-fsanitize={sanitizers}"
+        compile_args += [flag, "-g", "-fno-omit-frame-pointer"]
+        link_args.append(flag)
+    if os.environ.get("NPIPES_COVERAGE") == "1":
+        compile_args += ["--coverage", "-O0"]
+        link_args.append("--coverage")
+elif os.environ.get("NPIPES_DEBUG") == "1":
+    compile_args += ["/Od", "/Zi"]
+    link_args.append("/DEBUG")
+
+rooms = ["src/engine", f"src/engine/{folder}", "src/binding", f"src/binding/{folder}"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "npipes._npipes",
+            sources=sorted(source for room in rooms for source in glob(f"{room}/*.c")),
+            depends=sorted(header for room in rooms for header in glob(f"{room}/*.h")),
+            include_dirs=rooms,
+            define_macros=macros,
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+            libraries=["advapi32", "ntdll"] if target == "win32" else [],
+        )
+    ]
+)

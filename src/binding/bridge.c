@@ -1,0 +1,289 @@
+#include "bridge.h"
+
+#include <stdlib.h>
+
+/* From here on getting the GIL counts as long: somebody computes, and what
+ * arrived meanwhile is better delivered together. */
+#define CONTENDED_NS 200000
+
+/* ---- errors of handlers ------------------------------------------------ */
+
+/* A handler that raises harms nothing else.  What is meant to end the program
+ * ends the guest's call, as it would end any other call of the main thread. */
+static void handler_failed(bridge_thread *t, PyObject *callable) {
+    if (t->guest && !t->pending
+        && (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
+            || PyErr_ExceptionMatches(PyExc_SystemExit)))
+        t->pending = take_exception();
+    else
+        PyErr_WriteUnraisable(callable);
+}
+
+static void call(server_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
+    handler h = s->resolved[i];
+    if (!h.callable)
+        return;
+    /* args[0] is free for the server; args[1] on are the event's. */
+    args[0] = (PyObject *)s;
+    PyObject **from = h.takes_server ? args : args + 1;
+    size_t count = n + (h.takes_server ? 1 : 0);
+    Py_INCREF(h.callable);      /* it may replace itself */
+    PyObject *r = PyObject_Vectorcall(h.callable, from,
+                                      count | (h.takes_server ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET),
+                                      NULL);
+    if (r)
+        Py_DECREF(r);
+    else
+        handler_failed(t, h.callable);
+    Py_DECREF(h.callable);
+}
+
+static void log_error(PyObject *error) {
+    PyObject *logging = PyImport_ImportModule("logging");
+    PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "npipes") : NULL;
+    PyObject *r = logger ? PyObject_CallMethod(logger, "warning", "sO", "%s", error) : NULL;
+    if (!r)
+        PyErr_WriteUnraisable(error);
+    Py_XDECREF(r);
+    Py_XDECREF(logger);
+    Py_XDECREF(logging);
+}
+
+/* ---- events ------------------------------------------------------------ */
+
+static void on_connected(server_object *s, bridge_thread *t, np_event *e) {
+    connection_object *c = connection_new(s->state, e->connection, s->bridge);
+    if (!c || PySet_Add(s->live, (PyObject *)c) < 0) {
+        PyErr_WriteUnraisable((PyObject *)s);
+        Py_XDECREF(c);
+        np_connection_close(e->connection);
+        return;
+    }
+    np_connection_set_user(e->connection, c);
+    PyObject *args[] = {NULL, (PyObject *)c};
+    call(s, t, ON_CONNECTED, args, 1);
+    Py_DECREF(c);
+}
+
+static void on_message(server_object *s, bridge_thread *t, PyObject *c, np_event *e) {
+    PyObject *data = payload_message(e);
+    if (!data) {
+        PyErr_WriteUnraisable(c);
+        return;
+    }
+    PyObject *args[] = {NULL, c, data, e->cookie ? e->cookie : Py_None};
+    call(s, t, ON_MESSAGE, args, 3);
+    Py_DECREF(data);
+}
+
+/* Every message of one connection that follows e in the batch; how many. */
+static size_t on_messages(server_object *s, bridge_thread *t, PyObject *c, np_event *e,
+                          size_t left) {
+    size_t n = 1;
+    while (n < left && e[n].kind == NP_EVENT_MESSAGE && e[n].connection == e->connection)
+        n++;
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list && i < n; i++) {
+        PyObject *data = payload_message(&e[i]);
+        if (!data)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, data);
+    }
+    if (list) {
+        PyObject *args[] = {NULL, c, list};
+        call(s, t, ON_MESSAGES, args, 2);
+        Py_DECREF(list);
+    } else {
+        PyErr_WriteUnraisable(c);
+    }
+    for (size_t i = 0; i < n; i++)
+        Py_CLEAR(e[i].cookie);
+    return n;
+}
+
+static void on_error(server_object *s, bridge_thread *t, connection_object *c, np_event *e) {
+    /* An orderly end of a read that carried a cookie: no failure to report. */
+    if (e->u.error.code == NP_E_EOF
+        || (e->u.error.code == NP_E_CANCELED && e->u.error.activity == NP_DOING_READ))
+        return;
+    const char *address = np_endpoint_address(s->endpoint);
+    PyObject *error = errors_make(s->state, &e->u.error, address, e->cookie);
+    if (!error) {
+        PyErr_WriteUnraisable((PyObject *)s);
+        return;
+    }
+    bool own = c && !e->cookie && e->u.error.activity != NP_DOING_BROADCAST;
+    if (own && !c->error)
+        c->error = Py_NewRef(error);
+    if (s->resolved[ON_ERROR].callable) {
+        PyObject *args[] = {NULL, c ? (PyObject *)c : Py_None, error};
+        call(s, t, ON_ERROR, args, 2);
+    } else {
+        log_error(error);
+    }
+    Py_DECREF(error);
+}
+
+static void on_disconnected(server_object *s, bridge_thread *t, connection_object *c) {
+    PyObject *args[] = {NULL, (PyObject *)c};
+    call(s, t, ON_DISCONNECTED, args, 1);
+    np_connection_set_user(c->connection, NULL);
+    if (PySet_Discard(s->live, (PyObject *)c) < 0)
+        PyErr_WriteUnraisable((PyObject *)c);
+}
+
+/* One event, or several that are delivered together; how many. */
+static size_t deliver_one(server_object *s, bridge_thread *t, np_event *e, size_t left) {
+    size_t taken = 1;
+    if (!e->connection) {
+        PyObject *args[] = {NULL};
+        if (e->kind == NP_EVENT_READY)
+            call(s, t, ON_READY, args, 0);
+        else if (e->kind == NP_EVENT_ERROR)
+            on_error(s, t, NULL, e);
+    } else if (e->kind == NP_EVENT_CONNECTED) {
+        on_connected(s, t, e);
+    } else {
+        PyObject *c = np_connection_user(e->connection);
+        PyObject *args[] = {NULL, c, e->cookie ? e->cookie : Py_None};
+        Py_XINCREF(c);
+        if (!c)
+            ;   /* its object could not be made; it is being closed */
+        else if (e->kind == NP_EVENT_MESSAGE && s->resolved[ON_MESSAGES].callable)
+            taken = on_messages(s, t, c, e, left);
+        else if (e->kind == NP_EVENT_MESSAGE)
+            on_message(s, t, c, e);
+        else if (e->kind == NP_EVENT_SENT)
+            call(s, t, ON_SENT, args, 2);
+        else if (e->kind == NP_EVENT_DRAINED)
+            call(s, t, ON_DRAINED, args, 1);
+        else if (e->kind == NP_EVENT_ERROR)
+            on_error(s, t, (connection_object *)c, e);
+        else
+            on_disconnected(s, t, (connection_object *)c);
+        Py_XDECREF(c);
+    }
+    Py_CLEAR(e->cookie);
+    return taken;
+}
+
+static bool deliver(void *user, void *thread, np_event *events, size_t count) {
+    bridge *b = user;
+    bridge_thread *t = thread;
+    server_object *s = b->server;
+    Py_XINCREF(s);
+    for (size_t i = 0; i < count;) {
+        if (s) {
+            i += deliver_one(s, t, &events[i], count - i);
+        } else {
+            Py_CLEAR(events[i].cookie);
+            i++;
+        }
+    }
+    Py_XDECREF(s);
+    return !t->pending;
+}
+
+/* ---- threads and the GIL ----------------------------------------------- */
+
+static void *thread_begin(void *user) {
+    (void)user;
+    return calloc(1, sizeof(bridge_thread));
+}
+
+static void thread_end(void *user, void *thread) {
+    (void)user;
+    bridge_thread *t = thread;
+    if (t && t->state) {
+        PyEval_RestoreThread(t->state);
+        PyThreadState_Clear(t->state);
+        PyThreadState_DeleteCurrent();
+    }
+    free(t);
+}
+
+/* The worker's thread state is made once and kept: making one for every batch
+ * would cost more than the batch. */
+static bool enter(void *user, void *thread) {
+    bridge *b = user;
+    bridge_thread *t = thread;
+    if (!t->state)
+        t->state = PyThreadState_New(b->interpreter);
+    int64_t begin = np_clock();
+    PyEval_RestoreThread(t->state);
+    return np_clock() - begin > CONTENDED_NS;
+}
+
+static void leave(void *user, void *thread) {
+    (void)user;
+    ((bridge_thread *)thread)->state = PyEval_SaveThread();
+}
+
+static bool interrupted(void *user, void *thread) {
+    bridge_thread *t = thread;
+    (void)user;
+    PyEval_RestoreThread(t->state);
+    if (PyErr_CheckSignals() < 0 && !t->pending)
+        t->pending = take_exception();
+    t->state = PyEval_SaveThread();
+    return !t->pending;
+}
+
+void bridge_guest_begin(bridge_thread *t) {
+    *t = (bridge_thread){.guest = true, .state = PyEval_SaveThread()};
+}
+
+void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
+
+/* ---- life -------------------------------------------------------------- */
+
+static np_buffer *buffer_new(void *user, size_t size) {
+    (void)user;
+    return payload_new(size);
+}
+
+static void discard(void *user, np_buffer *buffer) {
+    (void)user;
+    payload_discard(buffer);
+}
+
+void bridge_retain(bridge *b) { np_add32(&b->refs, 1); }
+
+static void released(void *user) {
+    bridge *b = user;
+    if (np_add32(&b->refs, (uint32_t)-1) == 1)
+        free(b);
+}
+
+void bridge_leave(bridge *b) {
+    b->server = NULL;
+    released(b);
+}
+
+bridge *bridge_new(server_object *server) {
+    bridge *b = calloc(1, sizeof *b);
+    if (!b) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    np_store32(&b->refs, 1);
+    b->interpreter = PyInterpreterState_Get();
+    b->server = server;
+    return b;
+}
+
+void bridge_host(bridge *b, np_host *host) {
+    *host = (np_host){
+        .user = b,
+        .thread_begin = thread_begin,
+        .thread_end = thread_end,
+        .enter = enter,
+        .leave = leave,
+        .deliver = deliver,
+        .buffer_new = buffer_new,
+        .discard = discard,
+        .interrupted = interrupted,
+        .released = released,
+    };
+}

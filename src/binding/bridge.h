@@ -1,0 +1,35 @@
+/* The host side of an endpoint: the one entrance of the GIL. */
+#ifndef NP_BRIDGE_H
+#define NP_BRIDGE_H
+
+#include "atomic.h"
+#include "state.h"
+
+/* Lives as long as its server or one of the server's endpoints.  `server` is
+ * borrowed and guarded by the GIL: NULL once the Server object is gone, and
+ * events go nowhere from then on. */
+struct bridge {
+    np_atomic_u32 refs;
+    PyInterpreterState *interpreter;
+    server_object *server;
+};
+
+/* A thread that delivers: a worker, or a guest inside run, dispatch or stop. */
+typedef struct bridge_thread {
+    PyThreadState *state;
+    bool guest;
+    PyObject *pending;      /* KeyboardInterrupt or SystemExit of a guest's handler */
+} bridge_thread;
+
+/* With one reference, the server's. */
+bridge *bridge_new(server_object *server);
+void bridge_retain(bridge *b);
+/* The server is gone, and its reference with it. */
+void bridge_leave(bridge *b);
+void bridge_host(bridge *b, np_host *host);
+
+/* Around a guest's call of the engine: releases the GIL and takes it back. */
+void bridge_guest_begin(bridge_thread *t);
+void bridge_guest_end(bridge_thread *t);
+
+#endif

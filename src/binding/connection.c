@@ -1,0 +1,300 @@
+/* npipes.ServerConnection. */
+#include "bridge.h"
+
+#include <structmember.h>
+
+connection_object *connection_new(module_state *state, np_connection *connection, bridge *b) {
+    PyTypeObject *type = state->connection_type;
+    connection_object *self = (connection_object *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->state = state;
+    self->bridge = b;
+    self->connection = connection;
+    np_connection_retain(connection);
+    self->custom_data = Py_NewRef(Py_None);
+    return self;
+}
+
+static int traverse(PyObject *op, visitproc visit, void *arg) {
+    connection_object *self = (connection_object *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->custom_data);
+    Py_VISIT(self->error);
+    Py_VISIT(self->peer);
+    return 0;
+}
+
+static int clear(PyObject *op) {
+    connection_object *self = (connection_object *)op;
+    Py_CLEAR(self->custom_data);
+    Py_CLEAR(self->error);
+    Py_CLEAR(self->peer);
+    return 0;
+}
+
+static void dealloc(PyObject *op) {
+    connection_object *self = (connection_object *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs)
+        PyObject_ClearWeakRefs(op);
+    clear(op);
+    np_connection_release(self->connection);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static const char *address_of(connection_object *self) {
+    return np_endpoint_address(np_connection_endpoint(self->connection));
+}
+
+static PyObject *repr(PyObject *op) {
+    connection_object *self = (connection_object *)op;
+    const char *state = np_connection_is_open(self->connection) ? "connected"
+                        : np_connection_is_opening(self->connection) ? "opening" : "closed";
+    return PyUnicode_FromFormat("<npipes.ServerConnection on %s, %s, at %p>", address_of(self),
+                                state, self);
+}
+
+/* ---- operations -------------------------------------------------------- */
+
+/* Below this a write from a foreign thread is over sooner than the GIL would
+ * be given away and taken back. */
+#define RELEASE_GIL_SIZE (64 * 1024)
+
+static PyObject *write_payload(connection_object *self, payload *p, PyObject *cookie) {
+    np_error error;
+    np_code code;
+    np_connection *c = self->connection;
+    Py_XINCREF(cookie);
+    size_t size = (size_t)p->size;
+    if (p->size >= RELEASE_GIL_SIZE && !np_endpoint_is_inside(np_connection_endpoint(c))) {
+        Py_BEGIN_ALLOW_THREADS
+        code = np_connection_write(c, p->data, size, p->hold, cookie, &error);
+        Py_END_ALLOW_THREADS
+    } else {
+        code = np_connection_write(c, p->data, size, p->hold, cookie, &error);
+    }
+    payload_release(p);
+    np_endpoint_discard(np_connection_endpoint(c));
+    if (code == NP_OK)
+        Py_RETURN_NONE;
+    Py_XDECREF(cookie);
+    return errors_raise(self->state, &error, address_of(self));
+}
+
+static bool is_name(PyObject *name, const char *expected) {
+    return PyUnicode_CompareWithASCIIString(name, expected) == 0;
+}
+
+/* One argument and an optional cookie, by position or name. */
+static int parse_pair(const char *function, const char *first, PyObject *const *args,
+                      Py_ssize_t count, PyObject *names, PyObject *out[2]) {
+    out[0] = count > 0 ? args[0] : NULL;
+    out[1] = count > 1 ? args[1] : NULL;
+    Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    for (Py_ssize_t i = 0; i < named; i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        int at = is_name(name, first) ? 0 : is_name(name, "cookie") ? 1 : -1;
+        if (at < 0 || out[at]) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected argument %R", function, name);
+            return -1;
+        }
+        out[at] = args[count + i];
+    }
+    if (count > 2) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most 2 arguments (%zd given)", function,
+                     count);
+        return -1;
+    }
+    if (!out[0]) {
+        PyErr_Format(PyExc_TypeError, "%s() misses the argument '%s'", function, first);
+        return -1;
+    }
+    if (out[1] == Py_None)
+        out[1] = NULL;
+    return 0;
+}
+
+static PyObject *connection_write(PyObject *op, PyObject *const *args, Py_ssize_t count,
+                                  PyObject *names) {
+    connection_object *self = (connection_object *)op;
+    PyObject *given[2] = {count ? args[0] : NULL, NULL};
+    if ((count != 1 || names)
+        && parse_pair("write", "data", args, count, names, given) < 0)
+        return NULL;
+    payload p;
+    if (payload_get(&p, given[0], false) < 0)
+        return NULL;
+    if (p.size == 0) {
+        payload_release(&p);
+        Py_RETURN_NONE;
+    }
+    return write_payload(self, &p, given[1]);
+}
+
+static PyObject *connection_read(PyObject *op, PyObject *args, PyObject *kwargs) {
+    connection_object *self = (connection_object *)op;
+    static char *names[] = {"cookie", NULL};
+    PyObject *cookie = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:read", names, &cookie))
+        return NULL;
+    PyObject *owned = cookie == Py_None ? NULL : Py_NewRef(cookie);
+    np_code code = np_connection_read(self->connection, owned);
+    if (code == NP_OK)
+        Py_RETURN_NONE;
+    Py_XDECREF(owned);
+    if (code == NP_E_STATE) {
+        PyErr_SetString(PyExc_RuntimeError, "read() is for a server with continuous_read=False; "
+                        "this one reads by itself");
+        return NULL;
+    }
+    np_error error = {.code = code, .activity = NP_DOING_READ};
+    return errors_raise(self->state, &error, address_of(self));
+}
+
+static PyObject *connection_close(PyObject *op, PyObject *unused) {
+    (void)unused;
+    np_connection_close(((connection_object *)op)->connection);
+    Py_RETURN_NONE;
+}
+
+/* ---- attributes -------------------------------------------------------- */
+
+static PyObject *get_handle(PyObject *op, void *unused) {
+    (void)unused;
+    return PyLong_FromSsize_t(np_connection_handle(((connection_object *)op)->connection));
+}
+
+static PyObject *get_is_connected(PyObject *op, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(np_connection_is_open(((connection_object *)op)->connection));
+}
+
+static PyObject *get_is_opening(PyObject *op, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(np_connection_is_opening(((connection_object *)op)->connection));
+}
+
+static PyObject *get_pending(PyObject *op, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(
+        np_connection_pending(((connection_object *)op)->connection));
+}
+
+static PyObject *get_server(PyObject *op, void *unused) {
+    (void)unused;
+    server_object *server = ((connection_object *)op)->bridge->server;
+    return Py_NewRef(server ? (PyObject *)server : Py_None);
+}
+
+static PyObject *get_error(PyObject *op, void *unused) {
+    (void)unused;
+    PyObject *error = ((connection_object *)op)->error;
+    return Py_NewRef(error ? error : Py_None);
+}
+
+static PyObject *number_or_none(int64_t value) {
+    return value < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(value);
+}
+
+static PyObject *text_or_none(const char *text) {
+    return *text ? PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace")
+                 : Py_NewRef(Py_None);
+}
+
+static PyObject *get_peer(PyObject *op, void *unused) {
+    (void)unused;
+    connection_object *self = (connection_object *)op;
+    if (self->peer)
+        return Py_NewRef(self->peer);
+    np_peer who;
+    np_error error = {.activity = NP_DOING_NOTHING};
+    Py_BEGIN_ALLOW_THREADS
+    error.code = np_connection_peer(self->connection, &who);
+    Py_END_ALLOW_THREADS
+    if (error.code != NP_OK)
+        return errors_raise(self->state, &error, address_of(self));
+    PyObject *peer = PyStructSequence_New(self->state->peer_type);
+    PyObject *items[] = {number_or_none(who.pid), number_or_none(who.uid),
+                         number_or_none(who.gid), text_or_none(who.sid), text_or_none(who.user)};
+    bool ok = peer != NULL;
+    for (Py_ssize_t i = 0; i < 5; i++) {
+        ok = ok && items[i];
+        if (peer)
+            PyStructSequence_SET_ITEM(peer, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!ok) {
+        Py_XDECREF(peer);
+        return NULL;
+    }
+    self->peer = Py_NewRef(peer);
+    return peer;
+}
+
+static PyGetSetDef getset[] = {
+    {"handle", get_handle, NULL,
+     "Descriptor or handle of the system's; 0 when there is none any more.", NULL},
+    {"is_connected", get_is_connected, NULL,
+     "False as soon as the connection is closing, closed or known to have failed.", NULL},
+    {"is_opening", get_is_opening, NULL, "True until on_connected is due.", NULL},
+    {"pending_bytes", get_pending, NULL, "Bytes that were written and wait to go out.", NULL},
+    {"server", get_server, NULL, "The server, or None when its object is gone.", NULL},
+    {"error", get_error, NULL,
+     "Why the connection ended: None after an orderly close, else the exception.", NULL},
+    {"peer", get_peer, NULL,
+     "Who the other end is, as the system knows it: (pid, uid, gid, sid, user); what a system\n"
+     "doesn't have is None.  Raises PipeClosedError when first asked after the end.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"custom_data", T_OBJECT, offsetof(connection_object, custom_data), 0,
+     "Any object of the application's; None at first."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(connection_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef methods[] = {
+    {"write", (PyCFunction)(void (*)(void))connection_write, METH_FASTCALL | METH_KEYWORDS,
+     "write($self, /, data, cookie=None)\n--\n\n"
+     "Send data, any contiguous bytes-like object, as one message.  Never blocks; b'' is a\n"
+     "no-op.  Inside a handler it goes out with the batch, from another thread at once.\n"
+     "on_sent gets the cookie when all of it was handed over.  Raises PipeClosedError once the\n"
+     "connection is closed and QueueFullError beyond max_pending_bytes.  Any thread."},
+    {"read", (PyCFunction)(void (*)(void))connection_read, METH_VARARGS | METH_KEYWORDS,
+     "read($self, /, cookie=None)\n--\n\n"
+     "Ask for one message, of a server with continuous_read=False; on_message gets the cookie.\n"
+     "Several may be outstanding.  Raises RuntimeError when the server reads by itself and\n"
+     "PipeClosedError once the connection is closed.  Any thread."},
+    {"close", connection_close, METH_NOARGS,
+     "close($self, /)\n--\n\n"
+     "Stop reading, hand over what was written (for at most 5 seconds), disconnect.  Returns at\n"
+     "once; on_disconnected follows.  Does nothing the second time.  Any thread."},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(doc, "One client of a Server, as its events get it.");
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)doc},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_repr, repr},
+    {Py_tp_getset, getset},
+    {Py_tp_members, members},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec connection_spec = {
+    .name = "npipes.ServerConnection",
+    .basicsize = sizeof(connection_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};

@@ -1,0 +1,223 @@
+/* Engine errors become exceptions here, and only here. */
+#include <errno.h>
+
+#include "state.h"
+
+const char *errors_activity(np_activity activity) {
+    switch (activity) {
+    case NP_DOING_START: return "start";
+    case NP_DOING_ACCEPT: return "accept";
+    case NP_DOING_READ: return "read";
+    case NP_DOING_WRITE: return "write";
+    case NP_DOING_BROADCAST: return "broadcast";
+    default: return "";
+    }
+}
+
+typedef unsigned long long ull;
+
+static PyObject *describe(const np_error *e, const char *subject) {
+    ull value = e->value, limit = e->limit;
+    switch (e->code) {
+    case NP_E_TOO_LARGE:
+        return PyUnicode_FromFormat("%s: a message of %llu bytes is more than max_message_size, "
+                                    "%llu bytes", subject, value, limit);
+    case NP_E_PROTOCOL:
+        return PyUnicode_FromFormat("%s: a message can't have the length %lld", subject,
+                                    (long long)(value >> 32 ? (int64_t)value : (int32_t)value));
+    case NP_E_RESET:
+        if (!limit)
+            return PyUnicode_FromFormat("%s: the peer left after %llu bytes of a message's header",
+                                        subject, value);
+        return PyUnicode_FromFormat("%s: the peer left after %llu of the %llu bytes of a message",
+                                    subject, value, limit);
+    case NP_E_BROKEN:
+        return PyUnicode_FromFormat("%s: the peer left with %llu bytes not handed over", subject,
+                                    value);
+    case NP_E_CLOSED:
+        return PyUnicode_FromFormat("%s: the connection is closed", subject);
+    case NP_E_FULL:
+        return PyUnicode_FromFormat("%s: a write of %llu bytes would exceed max_pending_bytes, "
+                                    "%llu bytes", subject, value, limit);
+    case NP_E_ACCESS:
+        return PyUnicode_FromFormat("%s: a client of uid %llu was refused; access is for uid %llu",
+                                    subject, value, limit);
+    case NP_E_CANCELED:
+        return PyUnicode_FromFormat("%s: closed before %llu bytes were handed over", subject,
+                                    value);
+    case NP_E_TIMEOUT:
+        return PyUnicode_FromFormat("%s: closed with %llu bytes that the peer did not take within "
+                                    "%llu seconds", subject, value, limit);
+    case NP_E_MEMORY:
+        return PyUnicode_FromFormat("%s: no memory for %llu bytes", subject, value);
+    case NP_E_FORKED:
+        return PyUnicode_FromFormat("%s: belongs to the parent process, and can't be used in a "
+                                    "child of fork", subject);
+    default:
+        return PyUnicode_FromFormat("%s: engine error %d", subject, (int)e->code);
+    }
+}
+
+static PyObject *class_of(module_state *state, np_code code, int *os) {
+    switch (code) {
+    case NP_E_TOO_LARGE: *os = EMSGSIZE; return state->too_large_error;
+    case NP_E_PROTOCOL: *os = EPROTO; return state->protocol_error;
+    case NP_E_RESET: *os = ECONNRESET; return state->reset_error;
+    case NP_E_BROKEN:
+    case NP_E_CLOSED:
+    case NP_E_FORKED: *os = EPIPE; return state->closed_error;
+    case NP_E_FULL: *os = ENOBUFS; return state->queue_full_error;
+    case NP_E_ACCESS: *os = EACCES; return state->access_error;
+    case NP_E_TIMEOUT: *os = ETIMEDOUT; return state->timeout_error;
+    case NP_E_MEMORY: *os = ENOMEM; return state->pipe_error;
+    case NP_E_CANCELED: *os = ECANCELED; return state->pipe_error;
+    default: *os = EIO; return state->pipe_error;
+    }
+}
+
+PyObject *errors_make(module_state *state, const np_error *e, const char *subject,
+                      PyObject *cookie) {
+    PyObject *error = NULL;
+    if (e->code == NP_E_SYSTEM) {
+        PyObject *name = PyUnicode_FromString(subject);
+        error = name ? host_os_error(state->pipe_error, e->os, NULL, name) : NULL;
+        Py_XDECREF(name);
+    } else {
+        int os;
+        PyObject *type = class_of(state, e->code, &os);
+        PyObject *text = describe(e, subject);
+        error = text ? PyObject_CallFunction(type, "iO", os, text) : NULL;
+        Py_XDECREF(text);
+    }
+    if (!error)
+        return NULL;
+    PyObject *operation = PyUnicode_FromString(errors_activity(e->activity));
+    if (!operation || PyObject_SetAttr(error, state->str_operation, operation) < 0
+        || PyObject_SetAttr(error, state->str_cookie, cookie ? cookie : Py_None) < 0)
+        Py_CLEAR(error);
+    Py_XDECREF(operation);
+    return error;
+}
+
+PyObject *errors_raise(module_state *state, const np_error *e, const char *subject) {
+    if (e->code == NP_E_MEMORY)
+        return PyErr_NoMemory();
+    PyObject *error = errors_make(state, e, subject, NULL);
+    if (error) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return NULL;
+}
+
+static PyObject *raise_directory(const np_error *e, const char *address) {
+    const char *slash = strrchr(address, '/');
+    PyObject *path = PyUnicode_DecodeFSDefaultAndSize(address, slash ? slash - address : 0);
+    if (!path)
+        return NULL;
+    char mode[16];
+    PyOS_snprintf(mode, sizeof mode, "%o", (unsigned)e->value);
+    PyObject *text = PyUnicode_FromFormat(
+        "the directory of named sockets must be a directory of this user's with mode 0700, "
+        "not one of uid %llu with mode %s", (ull)e->limit, mode);
+    PyObject *args = text ? Py_BuildValue("iOO", e->os, text, path) : NULL;
+    if (args)
+        PyErr_SetObject(PyExc_OSError, args);
+    Py_XDECREF(args);
+    Py_XDECREF(text);
+    Py_DECREF(path);
+    return NULL;
+}
+
+PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *address) {
+    switch (e->code) {
+    case NP_E_NAME_EMPTY:
+        PyErr_SetString(PyExc_ValueError, "cannot start without specifying a pipe name");
+        return NULL;
+    case NP_E_NAME_CHAR:
+        return PyErr_Format(PyExc_ValueError, "%R is not a pipe name: it can't have '%c' there",
+                            name, (int)(e->value & 0xff));
+    case NP_E_NAME_LONG:
+        return PyErr_Format(PyExc_ValueError,
+                            "the address of pipe name %R is %llu bytes long, at most %llu are "
+                            "possible", name, (ull)e->value, (ull)e->limit);
+    case NP_E_INVALID:
+        PyErr_Format(PyExc_ValueError, "access for pipe name %R is not one this system has", name);
+        return NULL;
+    case NP_E_DIRECTORY:
+        return raise_directory(e, address);
+    case NP_E_MEMORY:
+        return PyErr_NoMemory();
+    default:
+        break;
+    }
+    PyObject *path = PyUnicode_DecodeFSDefault(*address ? address : "");
+    if (!path)
+        return NULL;
+    PyObject *error;
+    if (e->code == NP_E_EXISTS)
+        error = PyObject_CallFunction(PyExc_OSError, "isO", EEXIST,
+                                      "a server, or a file that is not a stale socket, already "
+                                      "has this address", path);
+    else
+        error = host_os_error(PyExc_OSError, e->os, NULL, path);
+    Py_DECREF(path);
+    if (error) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return NULL;
+}
+
+/* ---- the classes ------------------------------------------------------- */
+
+static PyObject *add_class(PyObject *module, const char *name, const char *doc, PyObject *base,
+                           PyObject *second) {
+    PyObject *bases = second ? PyTuple_Pack(2, base, second) : PyTuple_Pack(1, base);
+    PyObject *dict = Py_BuildValue("{s:s,s:O}", "operation", "", "cookie", Py_None);
+    PyObject *type = NULL;
+    char full[64];
+    PyOS_snprintf(full, sizeof full, "npipes.%s", name);
+    if (bases && dict)
+        type = PyErr_NewExceptionWithDoc(full, doc, bases, dict);
+    Py_XDECREF(bases);
+    Py_XDECREF(dict);
+    if (type && PyModule_AddObjectRef(module, name, type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+int errors_init(PyObject *module, module_state *s) {
+    s->pipe_error = add_class(
+        module, "PipeError",
+        "A pipe operation failed.  operation: what was being done ('accept', 'read', 'write',\n"
+        "'broadcast'); cookie: the cookie of that operation, or None.", PyExc_OSError, NULL);
+    if (!s->pipe_error)
+        return -1;
+    const struct {
+        PyObject **slot;
+        const char *name, *doc;
+        PyObject *second;
+    } kinds[] = {
+        {&s->closed_error, "PipeClosedError",
+         "The connection is closed, or the peer left before everything was handed over.",
+         PyExc_BrokenPipeError},
+        {&s->reset_error, "PipeResetError", "The peer went away inside a message.",
+         PyExc_ConnectionResetError},
+        {&s->too_large_error, "MessageTooLargeError",
+         "A message is longer than max_message_size.", NULL},
+        {&s->protocol_error, "ProtocolError", "The peer sent a length that can't be.", NULL},
+        {&s->queue_full_error, "QueueFullError",
+         "A write would let more wait to go out than max_pending_bytes.", NULL},
+        {&s->access_error, "AccessDeniedError", "The peer's user may not connect.",
+         PyExc_PermissionError},
+        {&s->timeout_error, "PipeTimeoutError", "The peer took too long.", PyExc_TimeoutError},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        *kinds[i].slot = add_class(module, kinds[i].name, kinds[i].doc, s->pipe_error,
+                                   kinds[i].second);
+        if (!*kinds[i].slot)
+            return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,212 @@
+/* The module npipes._npipes: its types, functions and its end. */
+#include "bridge.h"
+
+/* A handler that never returns must not keep the interpreter from exiting. */
+#define EXIT_PATIENCE_NS INT64_C(5000000000)
+
+module_state *state_of(PyObject *instance) {
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(instance), &npipes_module);
+    return module ? state_of_module(module) : NULL;
+}
+
+/* ---- functions --------------------------------------------------------- */
+
+static PyObject *address(PyObject *module, PyObject *name) {
+    (void)module;
+    PyObject *encoded = NULL;
+    char out[NP_ADDRESS_MAX];
+    np_error error = {0};
+    if (!PyUnicode_FSConverter(name, &encoded))
+        return NULL;
+    error.code = np_address(PyBytes_AS_STRING(encoded), out, sizeof out, &error);
+    Py_DECREF(encoded);
+    if (error.code != NP_OK)
+        return errors_raise_start(&error, name, "");
+    return PyUnicode_DecodeFSDefault(out);
+}
+
+/* Every server that still runs is stopped while the interpreter is whole:
+ * afterwards no thread could take the GIL any more. */
+static PyObject *stop_all(PyObject *module, PyObject *unused) {
+    (void)unused;
+    module_state *state = state_of_module(module);
+    while (state->running) {
+        server_object *server = (server_object *)Py_NewRef((PyObject *)state->running);
+        server_unlist(server);
+        server_stop_quietly(server, EXIT_PATIENCE_NS);
+        Py_DECREF(server);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *before_fork(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    np_fork_prepare();
+    Py_RETURN_NONE;
+}
+
+static PyObject *after_fork_in_parent(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    np_fork_parent();
+    Py_RETURN_NONE;
+}
+
+static PyObject *after_fork_in_child(PyObject *module, PyObject *unused) {
+    (void)unused;
+    np_fork_child();
+    module_state *state = state_of_module(module);
+    while (state->running)
+        server_unlist(state->running);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"address", address, METH_O,
+     "address($module, name, /)\n--\n\n"
+     "The address the operating system knows a pipe name by.  Creates nothing.  Raises ValueError\n"
+     "for a name that is empty, too long or has characters a name can't have."},
+    {"_stop_all", stop_all, METH_NOARGS, NULL},
+    {"_before_fork", before_fork, METH_NOARGS, NULL},
+    {"_after_fork_in_parent", after_fork_in_parent, METH_NOARGS, NULL},
+    {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- making ------------------------------------------------------------ */
+
+static PyStructSequence_Field peer_fields[] = {
+    {"pid", "process id, or None"},
+    {"uid", "user id; None on Windows"},
+    {"gid", "group id; None on Windows"},
+    {"sid", "security identifier; None on Linux"},
+    {"user", "user name, or None"},
+    {NULL, NULL},
+};
+
+static PyStructSequence_Desc peer_desc = {
+    "npipes.Peer", "Who the other end of a connection is.", peer_fields, 5,
+};
+
+static PyStructSequence_Field stats_fields[] = {
+    {"connections", "connected now"},
+    {"connections_total", "connected ever, in this run"},
+    {"messages_in", "messages received"},
+    {"messages_out", "messages handed over"},
+    {"bytes_in", "bytes of the messages received"},
+    {"bytes_out", "bytes of the messages handed over"},
+    {"queued_bytes", "bytes that wait to go out, headers included"},
+    {"queued_events", "events that wait for run() or dispatch()"},
+    {"errors", "errors reported"},
+    {NULL, NULL},
+};
+
+static PyStructSequence_Desc stats_desc = {
+    "npipes.Stats", "Counters of a server.", stats_fields, 9,
+};
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddType(module, type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+static PyTypeObject *add_sequence(PyObject *module, PyStructSequence_Desc *desc) {
+    PyTypeObject *type = PyStructSequence_NewType(desc);
+    if (type && PyModule_AddType(module, type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+/* Has `function` of this module called at the interpreter's exit or fork. */
+static int add_hook(PyObject *module, const char *where, const char *what, const char *keyword,
+                    const char *function) {
+    PyObject *hooks = PyImport_ImportModule(where);
+    PyObject *callable = PyObject_GetAttrString(module, function);
+    PyObject *add = hooks ? PyObject_GetAttrString(hooks, what) : NULL;
+    PyObject *r = NULL;
+    if (add && callable && keyword) {
+        PyObject *args = PyTuple_New(0), *kwargs = Py_BuildValue("{s:O}", keyword, callable);
+        r = args && kwargs ? PyObject_Call(add, args, kwargs) : NULL;
+        Py_XDECREF(args);
+        Py_XDECREF(kwargs);
+    } else if (add && callable) {
+        r = PyObject_CallOneArg(add, callable);
+    }
+    Py_XDECREF(r);
+    Py_XDECREF(add);
+    Py_XDECREF(callable);
+    Py_XDECREF(hooks);
+    return r ? 0 : -1;
+}
+
+static int add_hooks(PyObject *module) {
+    if (add_hook(module, "atexit", "register", NULL, "_stop_all") < 0)
+        return -1;
+    if (!host_has_descriptors)
+        return 0;
+    return add_hook(module, "os", "register_at_fork", "before", "_before_fork") < 0
+           || add_hook(module, "os", "register_at_fork", "after_in_parent",
+                       "_after_fork_in_parent") < 0
+           || add_hook(module, "os", "register_at_fork", "after_in_child",
+                       "_after_fork_in_child") < 0 ? -1 : 0;
+}
+
+static int exec(PyObject *module) {
+    module_state *s = state_of_module(module);
+    s->str_operation = PyUnicode_InternFromString("operation");
+    s->str_cookie = PyUnicode_InternFromString("cookie");
+    s->connection_type = add_type(module, &connection_spec);
+    s->server_type = add_type(module, &server_spec);
+    s->peer_type = add_sequence(module, &peer_desc);
+    s->stats_type = add_sequence(module, &stats_desc);
+    if (!s->str_operation || !s->str_cookie || !s->connection_type || !s->server_type
+        || !s->peer_type || !s->stats_type)
+        return -1;
+    return errors_init(module, s) < 0 ? -1 : add_hooks(module);
+}
+
+/* Every object that the state owns, for traverse and clear. */
+#define STATE_OBJECTS(s)                                                                        \
+    (PyObject **[]) {                                                                           \
+        &(s)->pipe_error, &(s)->closed_error, &(s)->reset_error, &(s)->too_large_error,         \
+            &(s)->protocol_error, &(s)->queue_full_error, &(s)->access_error,                   \
+            &(s)->timeout_error, (PyObject **)&(s)->server_type,                                \
+            (PyObject **)&(s)->connection_type, (PyObject **)&(s)->peer_type,                   \
+            (PyObject **)&(s)->stats_type, &(s)->str_operation, &(s)->str_cookie, NULL          \
+    }
+
+static int traverse(PyObject *module, visitproc visit, void *arg) {
+    module_state *s = state_of_module(module);
+    for (PyObject ***at = STATE_OBJECTS(s); *at; at++)
+        Py_VISIT(**at);
+    return 0;
+}
+
+static int clear(PyObject *module) {
+    module_state *s = state_of_module(module);
+    for (PyObject ***at = STATE_OBJECTS(s); *at; at++)
+        Py_CLEAR(**at);
+    return 0;
+}
+
+static void module_free(void *module) { clear(module); }
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, exec},
+    {0, NULL},
+};
+
+struct PyModuleDef npipes_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "npipes._npipes",
+    .m_doc = "The engine of npipes as Python types.",
+    .m_size = sizeof(module_state),
+    .m_methods = functions,
+    .m_slots = module_slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__npipes(void) { return PyModuleDef_Init(&npipes_module); }

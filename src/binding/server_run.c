@@ -1,0 +1,328 @@
+/* npipes.Server from start to stop, and the threads that run its loop. */
+#include "bridge.h"
+
+#define STOP_SLICE_NS INT64_C(100000000)    /* how often a waiting stop() looks for signals */
+#define LONGEST_S 1e9
+
+/* ---- handlers ---------------------------------------------------------- */
+
+int server_resolve_handler(server_object *self, handler_index i) {
+    PyObject *found = PyObject_GetAttrString((PyObject *)self, handler_names[i]);
+    if (!found)
+        return -1;
+    handler old = self->resolved[i];
+    handler new = {0};
+    if (found == Py_None) {
+        Py_DECREF(found);
+    } else if (PyMethod_Check(found) && PyMethod_GET_SELF(found) == (PyObject *)self) {
+        /* Keeping the bound method would keep the server alive by itself. */
+        new.callable = Py_NewRef(PyMethod_GET_FUNCTION(found));
+        new.takes_server = true;
+        Py_DECREF(found);
+    } else {
+        new.callable = found;
+    }
+    self->resolved[i] = new;
+    Py_XDECREF(old.callable);
+    if (self->endpoint)
+        np_endpoint_want_sent(self->endpoint, self->resolved[ON_SENT].callable != NULL);
+    return 0;
+}
+
+static int resolve_all(server_object *self) {
+    for (int i = 0; i < HANDLER_COUNT; i++) {
+        if (server_resolve_handler(self, (handler_index)i) < 0)
+            return -1;
+        PyObject *callable = self->resolved[i].callable;
+        if (callable && !PyCallable_Check(callable)) {
+            PyErr_Format(PyExc_TypeError, "%s must be callable or None, not %R", handler_names[i],
+                         callable);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- start ------------------------------------------------------------- */
+
+static void enlist(server_object *self) {
+    if (self->listed)
+        return;
+    self->next_running = self->state->running;
+    self->state->running = self;
+    self->listed = true;
+}
+
+void server_unlist(server_object *self) {
+    server_object **at = &self->state->running;
+    while (*at && *at != self)
+        at = &(*at)->next_running;
+    if (*at)
+        *at = self->next_running;
+    self->listed = false;
+}
+
+/* Lets go of the run before this one.  -1: it has not ended yet. */
+static int retire(server_object *self) {
+    np_endpoint *old = self->endpoint;
+    if (!old)
+        return 0;
+    if (np_endpoint_is_inside(old)) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is stopping; it can start again when the "
+                        "handler that runs now has returned");
+        return -1;
+    }
+    PyObject *stopped = server_stop((PyObject *)self, NULL);
+    Py_XDECREF(stopped);
+    if (!stopped)
+        return -1;
+    /* Another thread may have started it while this one waited. */
+    if (self->endpoint == old) {
+        self->endpoint = NULL;
+        np_endpoint_release(old);
+    }
+    return 0;
+}
+
+static PyObject *listen(server_object *self, const char *name) {
+    np_host host;
+    np_error error;
+    np_endpoint *ep;
+    bridge_host(self->bridge, &host);
+    self->config.want_sent = self->resolved[ON_SENT].callable != NULL;
+    np_config config = self->config;
+    if (config.access == NP_ACCESS_SDDL) {
+        config.access_sddl = PyUnicode_AsUTF8(self->access);
+        if (!config.access_sddl)
+            return NULL;
+    }
+    np_code code = np_endpoint_new(&config, &host, &ep, &error);
+    if (code != NP_OK) {
+        error.code = code;
+        return errors_raise_start(&error, self->name, name);
+    }
+    bridge_retain(self->bridge);    /* the endpoint's */
+    /* Workers may deliver before listen returns. */
+    self->endpoint = ep;
+    Py_BEGIN_ALLOW_THREADS
+    code = np_endpoint_listen(ep, name, &error);
+    Py_END_ALLOW_THREADS
+    if (code == NP_OK) {
+        enlist(self);
+        Py_RETURN_NONE;
+    }
+    error.code = code;
+    errors_raise_start(&error, self->name, np_endpoint_address(ep));
+    self->endpoint = NULL;
+    np_endpoint_release(ep);
+    return NULL;
+}
+
+PyObject *server_start(PyObject *op, PyObject *unused) {
+    (void)unused;
+    server_object *self = (server_object *)op;
+    if (self->endpoint && np_endpoint_is_running(self->endpoint))
+        Py_RETURN_NONE;
+    if (self->starting) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread is starting this server");
+        return NULL;
+    }
+    self->starting = true;
+    PyObject *result = NULL, *encoded = NULL;
+    if (retire(self) == 0 && resolve_all(self) == 0 && PyUnicode_FSConverter(self->name, &encoded))
+        result = listen(self, PyBytes_AS_STRING(encoded));
+    Py_XDECREF(encoded);
+    self->starting = false;
+    return result;
+}
+
+/* ---- stop -------------------------------------------------------------- */
+
+/* Waits for the end of a run at most timeout_ns, delivering events where they
+ * need this thread.  1: ended, or inside a handler of it; 0: not yet. */
+static int stop_some(np_endpoint *ep, int64_t timeout_ns, PyObject **pending) {
+    bridge_thread t;
+    if (np_endpoint_is_inside(ep))
+        return 1;
+    bridge_guest_begin(&t);
+    bool done = np_endpoint_stop_wait(ep, &t, timeout_ns);
+    bridge_guest_end(&t);
+    if (t.pending && *pending)
+        Py_DECREF(t.pending);
+    else if (t.pending)
+        *pending = t.pending;
+    return done;
+}
+
+static void stop_begin(np_endpoint *ep) {
+    Py_BEGIN_ALLOW_THREADS
+    np_endpoint_stop_begin(ep);
+    Py_END_ALLOW_THREADS
+}
+
+PyObject *server_stop(PyObject *op, PyObject *unused) {
+    (void)unused;
+    server_object *self = (server_object *)op;
+    np_endpoint *ep = self->endpoint;
+    if (!ep)
+        Py_RETURN_NONE;
+    PyObject *pending = NULL;
+    np_endpoint_retain(ep);
+    stop_begin(ep);
+    int done = 0;
+    while (!done && !PyErr_Occurred()) {
+        done = stop_some(ep, STOP_SLICE_NS, &pending);
+        if (!done)
+            PyErr_CheckSignals();
+    }
+    if (self->listed && done && self->endpoint == ep && !np_endpoint_is_inside(ep))
+        server_unlist(self);
+    np_endpoint_release(ep);
+    if (pending && !PyErr_Occurred())
+        put_exception(pending);
+    else
+        Py_XDECREF(pending);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+void server_stop_quietly(server_object *self, int64_t timeout_ns) {
+    np_endpoint *ep = self->endpoint;
+    if (!ep)
+        return;
+    PyObject *pending = NULL;
+    np_endpoint_retain(ep);
+    stop_begin(ep);
+    stop_some(ep, timeout_ns, &pending);
+    np_endpoint_release(ep);
+    if (pending) {
+        put_exception(pending);
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+}
+
+/* ---- the message loop -------------------------------------------------- */
+
+/* Seconds as nanoseconds; None is -1. */
+static int parse_timeout(PyObject *value, int64_t *out) {
+    *out = -1;
+    if (value == Py_None)
+        return 0;
+    double seconds = PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (!(seconds >= 0)) {
+        PyErr_Format(PyExc_ValueError, "timeout must be None or at least 0 seconds, not %R",
+                     value);
+        return -1;
+    }
+    if (seconds < LONGEST_S)
+        *out = (int64_t)(seconds * 1e9);
+    return 0;
+}
+
+static np_endpoint *running_endpoint(server_object *self, const char *method) {
+    np_endpoint *ep = self->endpoint;
+    if (ep && np_endpoint_is_forked(ep)) {
+        PyErr_Format(PyExc_RuntimeError, "%s(): the server belongs to the parent process, and "
+                     "can't be used in a child of fork", method);
+        return NULL;
+    }
+    if (!ep || np_endpoint_has_stopped(ep)) {
+        PyErr_Format(PyExc_RuntimeError, "%s(): the server is not running; start() it first",
+                     method);
+        return NULL;
+    }
+    np_endpoint_retain(ep);
+    return ep;
+}
+
+static PyObject *busy(const char *method) {
+    return PyErr_Format(PyExc_RuntimeError, "%s(): a thread is inside run() or dispatch() already",
+                        method);
+}
+
+PyObject *server_run(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = Py_None;
+    int64_t ns;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:run", names, &timeout)
+        || parse_timeout(timeout, &ns) < 0)
+        return NULL;
+    np_endpoint *ep = running_endpoint((server_object *)op, "run");
+    if (!ep)
+        return NULL;
+    bridge_thread t;
+    interrupt_watch watch;
+    bridge_guest_begin(&t);
+    interrupt_watch_begin(&watch, ep);
+    np_run_result r = np_endpoint_run(ep, &t, ns);
+    interrupt_watch_end(&watch);
+    bridge_guest_end(&t);
+    np_endpoint_release(ep);
+    if (t.pending) {
+        put_exception(t.pending);
+        return NULL;
+    }
+    if (r == NP_RUN_BUSY)
+        return busy("run");
+    Py_RETURN_NONE;
+}
+
+PyObject *server_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = NULL;
+    int64_t ns = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:dispatch", names, &timeout)
+        || (timeout && parse_timeout(timeout, &ns) < 0))
+        return NULL;
+    server_object *self = (server_object *)op;
+    np_endpoint *ep = running_endpoint(self, "dispatch");
+    if (!ep)
+        return NULL;
+    bridge_thread t;
+    interrupt_watch watch;
+    bridge_guest_begin(&t);
+    if (ns)
+        interrupt_watch_begin(&watch, ep);
+    int64_t n = np_endpoint_dispatch(ep, &t, ns);
+    if (ns)
+        interrupt_watch_end(&watch);
+    bridge_guest_end(&t);
+    np_endpoint_release(ep);
+    if (t.pending) {
+        put_exception(t.pending);
+        return NULL;
+    }
+    return n < 0 ? busy("dispatch") : PyLong_FromLongLong(n);
+}
+
+PyObject *server_quit(PyObject *op, PyObject *unused) {
+    (void)unused;
+    np_endpoint *ep = ((server_object *)op)->endpoint;
+    if (ep)
+        np_endpoint_quit(ep);
+    Py_RETURN_NONE;
+}
+
+PyObject *server_fileno(PyObject *op, PyObject *unused) {
+    (void)unused;
+    server_object *self = (server_object *)op;
+    if (!host_has_descriptors) {
+        PyErr_SetString(PyExc_NotImplementedError,
+                        "this system has no descriptor for it; use wait_handle");
+        return NULL;
+    }
+    np_endpoint *ep = running_endpoint(self, "fileno");
+    if (!ep)
+        return NULL;
+    intptr_t waitable = np_endpoint_waitable(ep);
+    np_endpoint_release(ep);
+    if (waitable < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "fileno(): with free_threading_events=True nothing "
+                        "waits for dispatch()");
+        return NULL;
+    }
+    return PyLong_FromSsize_t(waitable);
+}

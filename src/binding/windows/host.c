@@ -1,0 +1,46 @@
+#include "state.h"
+
+#include <windows.h>
+
+const bool host_has_descriptors = false;
+
+/* CPython's event that Ctrl-C sets, after it has noted the signal. */
+PyAPI_FUNC(void *) _PyOS_SigintEvent(void);
+
+static void CALLBACK on_sigint(void *context, BOOLEAN timed_out) {
+    (void)timed_out;
+    np_endpoint_interrupt(context);
+}
+
+void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint) {
+    HANDLE event = _PyOS_SigintEvent();
+    HANDLE wait = NULL;
+    watch->endpoint = endpoint;
+    watch->wait = NULL;
+    if (!event)
+        return;
+    ResetEvent(event);
+    if (RegisterWaitForSingleObject(&wait, event, on_sigint, endpoint, INFINITE,
+                                    WT_EXECUTEINWAITTHREAD | WT_EXECUTEONLYONCE))
+        watch->wait = wait;
+}
+
+void interrupt_watch_end(interrupt_watch *watch) {
+    if (watch->wait)
+        UnregisterWaitEx(watch->wait, INVALID_HANDLE_VALUE);
+    watch->wait = NULL;
+}
+
+PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {
+    char message[512];
+    if (!text) {
+        DWORD n = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL,
+                                 (DWORD)os, 0, message, sizeof message, NULL);
+        while (n && (message[n - 1] == '\n' || message[n - 1] == '\r' || message[n - 1] == '.'))
+            n--;
+        message[n] = '\0';
+        text = n ? message : "unknown error";
+    }
+    /* OSError(errno, text, filename, winerror): errno follows from winerror. */
+    return PyObject_CallFunction(type, "isOi", 0, text, filename ? filename : Py_None, os);
+}

@@ -1,0 +1,435 @@
+/* A connection's life: states, failures and the close protocol.  All but the
+ * functions of npipes.h at the end run on the connection's poller. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const np_link *link) {
+    np_connection *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    np_store32(&c->refs, 1);
+    c->endpoint = endpoint;
+    c->worker = worker;
+    c->link = *link;
+    c->read_op = (np_operation){.kind = NP_OP_READ, .owner = c};
+    c->write_op = (np_operation){.kind = NP_OP_WRITE, .owner = c};
+    c->held_tail = &c->held;
+    c->reads_tail = &c->reads;
+    np_list_init(&c->registry);
+    np_list_init(&c->timer.node);
+    np_mutex_init(&c->lock);
+    np_endpoint_retain(endpoint);
+    return c;
+}
+
+static void set_state(np_connection *c, np_state state) {
+    c->state = state;
+    np_store32(&c->visible, state);
+}
+
+/* The first failure is the connection's; every failure is reported. */
+static void record_error(np_connection *c, np_batch *batch, np_error error) {
+    if (!c->error.code)
+        c->error = error;
+    np_batch_error(batch, c, error, NULL);
+}
+
+static void linger_over(np_timer *timer, np_batch *batch) {
+    np_connection *c = NP_ENTRY(timer, np_connection, timer);
+    np_error error = np_error_make(NP_E_TIMEOUT, NP_DOING_WRITE);
+    error.value = np_load64(&c->pending);
+    error.limit = NP_LINGER_NS / 1000000000;
+    record_error(c, batch, error);
+    np_connection_abort(c, batch);
+}
+
+/* Ends reading; what was written still goes out. */
+static void begin_drain(np_connection *c, np_batch *batch, bool close_writes) {
+    if (close_writes) {
+        np_mutex_lock(&c->lock);
+        c->write_closed = true;
+        np_mutex_unlock(&c->lock);
+    }
+    np_batch_touch(batch, c);
+    if (c->state >= NP_STATE_DRAINING)
+        return;
+    set_state(c, NP_STATE_DRAINING);
+    c->timer.fire = linger_over;
+    np_timer_set(c->worker, &c->timer, NP_LINGER_NS);
+}
+
+/* What can go out without waiting still does; then nothing starts any more. */
+static void cancel_operations(np_connection *c) {
+    np_mutex_lock(&c->lock);
+    np_outbound_flush_locked(c);
+    c->write_closed = true;
+    c->aborted = true;
+    if (c->linked && (c->reading || c->writing))
+        np_link_cancel(&c->link);
+    np_mutex_unlock(&c->lock);
+}
+
+void np_connection_abort(np_connection *c, np_batch *batch) {
+    np_batch_touch(batch, c);
+    if (c->state >= NP_STATE_ABORTING)
+        return;
+    set_state(c, NP_STATE_ABORTING);
+    np_timer_clear(&c->timer);
+    cancel_operations(c);
+}
+
+static void fail(np_connection *c, np_batch *batch, np_error error) {
+    record_error(c, batch, error);
+    np_connection_abort(c, batch);
+}
+
+void np_connection_open(np_connection *c, np_batch *batch) {
+    np_endpoint *ep = c->endpoint;
+    np_batch_touch(batch, c);
+    if (c->state != NP_STATE_OPENING)
+        return;
+    np_error error = {.activity = NP_DOING_ACCEPT};
+    np_code code = np_link_check_peer(&c->link, &ep->config, ep->address, &error);
+    if (code == NP_OK)
+        code = np_link_attach(&c->link, &c->worker->port, &ep->config, &error);
+    if (code != NP_OK) {
+        error.code = code;
+        error.activity = NP_DOING_ACCEPT;
+        np_batch_error(batch, NULL, error, NULL);
+        set_state(c, NP_STATE_ABORTING);
+        return;
+    }
+    np_mutex_lock(&c->lock);
+    c->linked = true;
+    np_mutex_unlock(&c->lock);
+    set_state(c, NP_STATE_OPEN);
+    c->connected = true;
+    np_batch_add(batch, NP_EVENT_CONNECTED, c);
+}
+
+/* The peer closed, or died: between messages that is an orderly end. */
+static void peer_left(np_connection *c, np_batch *batch) {
+    c->peer_gone = true;
+    if (!np_inbound_is_partial(c)) {
+        begin_drain(c, batch, false);
+        return;
+    }
+    np_error error = np_error_make(NP_E_RESET, NP_DOING_READ);
+    bool in_header = c->header_size > 0;
+    error.value = in_header ? c->header_size : c->arriving ? c->arrived : c->wanted_size;
+    error.limit = in_header ? 0 : c->expected;
+    fail(c, batch, error);
+}
+
+void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done) {
+    c->reading = false;
+    np_batch_touch(batch, c);
+    if (c->state != NP_STATE_OPEN) {
+        c->peer_gone |= done->code == NP_E_EOF || done->code == NP_E_RESET;
+        return;
+    }
+    np_error error = {.activity = NP_DOING_READ, .os = done->os};
+    error.code = done->code;
+    if (done->code == NP_OK)
+        error.code = np_inbound_feed(c, batch, done, &error);
+    if (error.code == NP_E_EOF || error.code == NP_E_RESET)
+        peer_left(c, batch);
+    else if (error.code != NP_OK && error.code != NP_E_CANCELED)
+        fail(c, batch, error);
+}
+
+void np_connection_on_write(np_connection *c, np_batch *batch, const np_completion *done) {
+    np_outbound_completed(c, done);
+    np_batch_touch(batch, c);
+}
+
+/* Nothing more can be written.  What the peer sent before is still read. */
+static void write_ended(np_connection *c, np_batch *batch) {
+    if (c->write_ended || c->state == NP_STATE_CLOSED)
+        return;
+    c->write_ended = true;
+    np_mutex_lock(&c->lock);
+    np_error error = c->write_error;
+    if (c->linked)
+        np_link_end_writes(&c->link);
+    np_mutex_unlock(&c->lock);
+    record_error(c, batch, error);
+    np_outbound_fail_all(c, batch, error);
+    np_store32(&c->visible, NP_STATE_DRAINING);
+    bool may_read_rest = error.code == NP_E_BROKEN || error.code == NP_E_RESET;
+    if (c->state != NP_STATE_OPEN || !may_read_rest)
+        np_connection_abort(c, batch);
+}
+
+static void report_refusals(np_connection *c, np_batch *batch) {
+    np_mutex_lock(&c->lock);
+    np_refusal *r = c->refusals;
+    c->refusals = NULL;
+    np_mutex_unlock(&c->lock);
+    while (r) {
+        np_refusal *next = r->next;
+        np_batch_error(batch, c, r->error, r->cookie);
+        free(r);
+        r = next;
+    }
+}
+
+void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t requests) {
+    if (requests & NP_REQUEST_OPEN)
+        np_connection_open(c, batch);
+    if (c->state == NP_STATE_CLOSED)
+        return;
+    if (requests & NP_REQUEST_REFUSED)
+        report_refusals(c, batch);
+    if (requests & NP_REQUEST_SENT)
+        np_outbound_report(c, batch);
+    if (requests & NP_REQUEST_WRITE_END)
+        write_ended(c, batch);
+    if (requests & NP_REQUEST_DRAINED && c->state == NP_STATE_OPEN && !c->write_ended)
+        np_batch_add(batch, NP_EVENT_DRAINED, c);
+    if (requests & NP_REQUEST_READ && c->state == NP_STATE_OPEN)
+        np_inbound_serve_reads(c, batch);
+    if (requests & NP_REQUEST_CLOSE)
+        begin_drain(c, batch, true);
+    np_batch_touch(batch, c);
+}
+
+/* ---- pumping ----------------------------------------------------------- */
+
+static bool may_read(const np_connection *c) {
+    const np_config *config = &c->endpoint->config;
+    if (c->reading || c->wanted_capacity || c->peer_gone)
+        return false;
+    if (config->write_high_water && np_load64(&c->pending) > config->write_high_water)
+        return false;
+    if (np_load64(&c->backlog) > NP_BACKLOG_LIMIT)
+        return false;
+    /* One message ahead of read(), so that a peer that leaves is noticed. */
+    return config->continuous_read || !c->held;
+}
+
+static void read_on(np_connection *c) {
+    if (!may_read(c))
+        return;
+    size_t capacity = 0;
+    uint8_t *buffer = np_inbound_target(c, &capacity);
+    c->reading = true;
+    np_link_read(&c->link, &c->read_op, buffer, capacity);
+}
+
+/* Cookies of read()s that get no message go back to the host. */
+static void end_reads(np_connection *c, np_batch *batch) {
+    np_mutex_lock(&c->lock);
+    np_read_request *r = c->reads;
+    c->reads = NULL;
+    c->reads_tail = &c->reads;
+    np_mutex_unlock(&c->lock);
+    while (r) {
+        np_read_request *next = r->next;
+        np_error error = c->error;
+        if (!error.code)
+            error.code = c->peer_gone ? NP_E_EOF : NP_E_CANCELED;
+        error.activity = NP_DOING_READ;
+        if (r->cookie)
+            np_batch_error(batch, c, error, r->cookie);
+        free(r);
+        r = next;
+    }
+}
+
+/* No operation is outstanding: the end.  The order of the last events is
+ * SENT, ERROR, DISCONNECTED. */
+static void finish(np_connection *c, np_batch *batch) {
+    np_timer_clear(&c->timer);
+    np_mutex_lock(&c->lock);
+    c->write_closed = true;
+    c->linked = false;
+    np_mutex_unlock(&c->lock);
+    report_refusals(c, batch);
+    np_outbound_report(c, batch);
+    uint64_t unsent = np_load64(&c->pending);
+    if (unsent && c->peer_gone && !c->error.code) {
+        np_error error = np_error_make(NP_E_BROKEN, NP_DOING_WRITE);
+        error.value = unsent;
+        record_error(c, batch, error);
+    }
+    np_error left = c->error.code ? c->error : np_error_make(NP_E_CANCELED, NP_DOING_WRITE);
+    left.activity = NP_DOING_WRITE;
+    np_outbound_fail_all(c, batch, left);
+    np_inbound_clear(c);
+    end_reads(c, batch);
+    set_state(c, NP_STATE_CLOSED);
+    np_accept_reuse(c, batch);
+    if (c->connected) {
+        np_connection_retain(c);    /* the event's; ends when it is delivered */
+        np_batch_add(batch, NP_EVENT_DISCONNECTED, c)->u.error = c->error;
+    }
+    c->doomed_next = batch->doomed;
+    batch->doomed = c;
+}
+
+static bool outbox_empty(np_connection *c) {
+    np_mutex_lock(&c->lock);
+    bool empty = c->out.count == 0 && !c->writing && !c->dirty;
+    np_mutex_unlock(&c->lock);
+    return empty;
+}
+
+static bool is_idle(np_connection *c) {
+    np_mutex_lock(&c->lock);
+    bool idle = !c->reading && !c->writing;
+    np_mutex_unlock(&c->lock);
+    return idle;
+}
+
+void np_connection_pump(np_connection *c, np_batch *batch) {
+    if (c->state == NP_STATE_OPEN) {
+        read_on(c);
+    } else if (c->state == NP_STATE_DRAINING) {
+        /* Handlers that have yet to see the peer's last messages may answer. */
+        bool answered = np_load64(&c->backlog) == 0 || !c->peer_gone;
+        if (answered && outbox_empty(c)) {
+            set_state(c, NP_STATE_ABORTING);
+            np_timer_clear(&c->timer);
+            cancel_operations(c);
+        }
+    }
+    if (c->state == NP_STATE_ABORTING && is_idle(c))
+        finish(c, batch);
+}
+
+/* ---- any thread -------------------------------------------------------- */
+
+void np_connection_post(np_connection *c, uint32_t requests) {
+    uint32_t old = np_or32(&c->requests, requests | NP_REQUEST_QUEUED);
+    if (old & NP_REQUEST_QUEUED)
+        return;
+    np_worker *w = c->worker;
+    np_mutex_lock(&w->post_lock);
+    bool closed = w->closed;
+    if (!closed) {
+        np_connection_retain(c);    /* the posted list's */
+        c->posted_next = NULL;
+        *w->posted_tail = c;
+        w->posted_tail = &c->posted_next;
+    }
+    np_mutex_unlock(&w->post_lock);
+    if (!closed)
+        np_worker_wake(w);
+}
+
+bool np_connection_refused(np_connection *c, np_error error, void *cookie) {
+    np_refusal *r = malloc(sizeof *r);
+    if (!r)
+        return false;
+    *r = (np_refusal){.error = error, .cookie = cookie};
+    np_mutex_lock(&c->lock);
+    bool open = c->linked && !c->aborted;
+    if (open) {
+        r->next = c->refusals;
+        c->refusals = r;
+    }
+    np_mutex_unlock(&c->lock);
+    if (open)
+        np_connection_post(c, NP_REQUEST_REFUSED);
+    else
+        free(r);
+    return open;
+}
+
+void np_connection_retain(np_connection *c) { np_add32(&c->refs, 1); }
+
+void np_connection_release(np_connection *c) {
+    if (np_add32(&c->refs, (uint32_t)-1) != 1)
+        return;
+    np_endpoint *ep = c->endpoint;
+    if (!np_load32(&ep->forked)) {
+        np_outbox_clear(&c->out);
+        np_mutex_destroy(&c->lock);
+        free(c);
+    }
+    np_endpoint_release(ep);
+}
+
+void np_connection_set_user(np_connection *c, void *user) { c->user = user; }
+
+void *np_connection_user(const np_connection *c) { return c->user; }
+
+np_endpoint *np_connection_endpoint(const np_connection *c) { return c->endpoint; }
+
+np_code np_connection_write(np_connection *c, const void *data, size_t size, np_buffer *hold,
+                            void *cookie, np_error *error) {
+    if (np_load32(&c->endpoint->forked)) {
+        *error = np_error_make(NP_E_FORKED, NP_DOING_WRITE);
+        return NP_E_FORKED;
+    }
+    return np_outbound_write(c, data, size, hold, cookie, error);
+}
+
+np_code np_connection_read(np_connection *c, void *cookie) {
+    if (np_load32(&c->endpoint->forked))
+        return NP_E_FORKED;
+    if (c->endpoint->config.continuous_read)
+        return NP_E_STATE;
+    np_read_request *r = malloc(sizeof *r);
+    if (!r)
+        return NP_E_MEMORY;
+    *r = (np_read_request){.cookie = cookie};
+    np_mutex_lock(&c->lock);
+    bool ended = np_load32(&c->visible) == NP_STATE_CLOSED || (c->write_closed && !c->write_error.code);
+    if (!ended) {
+        *c->reads_tail = r;
+        c->reads_tail = &r->next;
+    }
+    np_mutex_unlock(&c->lock);
+    if (ended) {
+        free(r);
+        return NP_E_CLOSED;
+    }
+    np_connection_post(c, NP_REQUEST_READ);
+    return NP_OK;
+}
+
+void np_connection_close(np_connection *c) {
+    if (np_load32(&c->endpoint->forked))
+        return;
+    np_mutex_lock(&c->lock);
+    bool first = !c->write_closed;
+    c->write_closed = true;
+    np_mutex_unlock(&c->lock);
+    np_cas32(&c->visible, NP_STATE_OPEN, NP_STATE_DRAINING);
+    if (first || np_load32(&c->visible) < NP_STATE_ABORTING)
+        np_connection_post(c, NP_REQUEST_CLOSE);
+}
+
+bool np_connection_is_open(const np_connection *c) {
+    return np_load32(&c->visible) == NP_STATE_OPEN && !np_load32(&c->endpoint->forked);
+}
+
+bool np_connection_is_opening(const np_connection *c) {
+    return np_load32(&c->visible) == NP_STATE_OPENING && !np_load32(&c->endpoint->forked);
+}
+
+uint64_t np_connection_pending(const np_connection *c) { return np_load64(&c->pending); }
+
+intptr_t np_connection_handle(const np_connection *connection) {
+    np_connection *c = (np_connection *)(uintptr_t)connection;
+    if (np_load32(&c->endpoint->forked))
+        return 0;
+    np_mutex_lock(&c->lock);
+    intptr_t handle = c->linked ? np_link_handle(&c->link) : 0;
+    np_mutex_unlock(&c->lock);
+    return handle;
+}
+
+np_code np_connection_peer(np_connection *c, np_peer *out) {
+    if (np_load32(&c->endpoint->forked))
+        return NP_E_FORKED;
+    np_mutex_lock(&c->lock);
+    bool linked = c->linked;
+    np_mutex_unlock(&c->lock);
+    /* Who the peer is does not change: no lock for what may take long. */
+    return linked ? np_link_peer(&c->link, out) : NP_E_CLOSED;
+}

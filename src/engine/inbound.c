@@ -1,0 +1,278 @@
+/* Bytes to messages.  A message that came whole is passed on where it lies, in
+ * the memory of its batch; one that came in part goes to a buffer of its own,
+ * which the rest of it is received into. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static void hold(np_connection *c, np_buffer *b) {
+    b->next = NULL;
+    *c->held_tail = b;
+    c->held_tail = &b->next;
+}
+
+static bool take_read(np_connection *c, void **cookie) {
+    np_mutex_lock(&c->lock);
+    np_read_request *r = c->reads;
+    if (r) {
+        c->reads = r->next;
+        if (!c->reads)
+            c->reads_tail = &c->reads;
+    }
+    np_mutex_unlock(&c->lock);
+    if (!r)
+        return false;
+    *cookie = r->cookie;
+    free(r);
+    return true;
+}
+
+static void add_message(np_connection *c, np_batch *batch, const uint8_t *data, size_t size,
+                        np_buffer *buffer, void *cookie) {
+    np_event *e = np_batch_add(batch, NP_EVENT_MESSAGE, c);
+    e->cookie = cookie;
+    e->u.message.data = data;
+    e->u.message.size = size;
+    e->u.message.buffer = buffer;
+}
+
+/* One complete message: an event, or kept until somebody reads it. */
+static np_code emit(np_connection *c, np_batch *batch, const uint8_t *data, size_t size,
+                    np_buffer *buffer) {
+    void *cookie = NULL;
+    if (c->endpoint->config.continuous_read || (!c->held && take_read(c, &cookie))) {
+        add_message(c, batch, data, size, buffer, cookie);
+        return NP_OK;
+    }
+    if (!buffer) {
+        buffer = np_buffer_new(size);
+        if (!buffer)
+            return NP_E_MEMORY;
+        memcpy(buffer->data, data, size);
+        buffer->size = size;
+    }
+    hold(c, buffer);
+    return NP_OK;
+}
+
+void np_inbound_serve_reads(np_connection *c, np_batch *batch) {
+    void *cookie;
+    while (c->held && take_read(c, &cookie)) {
+        np_buffer *b = c->held;
+        c->held = b->next;
+        if (!c->held)
+            c->held_tail = &c->held;
+        add_message(c, batch, b->data, b->size, b, cookie);
+    }
+}
+
+static np_code emit_arrived(np_connection *c, np_batch *batch, np_tally *came) {
+    np_buffer *b = c->arriving;
+    c->arriving = NULL;
+    b->size = c->arrived;
+    came->messages++;
+    came->bytes += b->size;
+    return emit(c, batch, b->data, b->size, b);
+}
+
+/* Asks the host for memory before the next read: a new buffer that begins with
+ * n bytes at p, or a larger one for the message that is arriving. */
+static void want(np_connection *c, np_batch *batch, size_t capacity, const uint8_t *p, size_t n) {
+    c->wanted_capacity = capacity;
+    c->wanted_data = p;
+    c->wanted_size = n;
+    c->wanted_next = batch->wanted;
+    batch->wanted = c;
+}
+
+static bool too_large(const np_connection *c, uint64_t size, np_error *error) {
+    uint64_t limit = c->endpoint->config.max_message_size;
+    if (size <= limit && size <= SIZE_MAX - 64)
+        return false;
+    error->value = size;
+    error->limit = limit;
+    return true;
+}
+
+static size_t reserve(uint64_t expected, size_t so_far) {
+    uint64_t believed = so_far ? (uint64_t)so_far * 4 : NP_RESERVE_FIRST;
+    return (size_t)(expected < believed ? expected : believed);
+}
+
+/* Puts what came for the arriving message into it; the bytes it took of n. */
+static size_t append(np_connection *c, const uint8_t *p, size_t n) {
+    np_buffer *b = c->arriving;
+    size_t room = b->capacity - c->arrived;
+    size_t take = n < room ? n : room;
+    if (p != b->data + c->arrived)
+        memcpy(b->data + c->arrived, p, take);
+    c->arrived += take;
+    b->size = c->arrived;
+    return take;
+}
+
+/* A message of which only the first n bytes came. */
+static np_code begin(np_connection *c, np_batch *batch, uint64_t expected, const uint8_t *p,
+                     size_t n) {
+    c->expected = expected;
+    c->arrived = 0;
+    if (expected >= NP_HOLD_SIZE) {
+        want(c, batch, reserve(expected, 0), p, n);
+        return NP_OK;
+    }
+    c->arriving = np_buffer_new((size_t)expected);
+    if (!c->arriving)
+        return NP_E_MEMORY;
+    append(c, p, n);
+    return NP_OK;
+}
+
+/* The header at p, joined with what an earlier read left of it.  *used: bytes
+ * of p that belong to it. */
+static np_frame_result next_header(np_connection *c, const uint8_t *p, size_t n, size_t *used,
+                                   uint64_t *length) {
+    unsigned size = 0;
+    np_frame_result r;
+    if (c->header_size == 0) {
+        r = np_frame_decode(p, n, &size, length);
+        *used = size;
+        if (r == NP_FRAME_SHORT) {
+            memcpy(c->header, p, n);
+            c->header_size = (unsigned)n;
+        }
+        return r;
+    }
+    *used = 0;
+    do {
+        c->header[c->header_size++] = p[(*used)++];
+        r = np_frame_decode(c->header, c->header_size, &size, length);
+    } while (r == NP_FRAME_SHORT && *used < n);
+    if (r != NP_FRAME_SHORT)
+        c->header_size = 0;
+    return r;
+}
+
+static np_code feed_frames(np_connection *c, np_batch *batch, const uint8_t *p, size_t n,
+                           np_tally *came, np_error *error) {
+    np_code code = NP_OK;
+    while (n && code == NP_OK) {
+        if (c->arriving) {
+            size_t taken = append(c, p, n);
+            p += taken;
+            n -= taken;
+            if (c->arrived == c->expected) {
+                code = emit_arrived(c, batch, came);
+            } else if (c->arrived == c->arriving->capacity) {
+                want(c, batch, reserve(c->expected, c->arrived), NULL, 0);
+            }
+            continue;
+        }
+        size_t used;
+        uint64_t length;
+        np_frame_result r = next_header(c, p, n, &used, &length);
+        if (r == NP_FRAME_SHORT)
+            break;
+        if (r == NP_FRAME_BAD) {
+            error->value = length;
+            return NP_E_PROTOCOL;
+        }
+        p += used;
+        n -= used;
+        if (too_large(c, length, error))
+            return NP_E_TOO_LARGE;
+        if (n < length) {
+            code = begin(c, batch, length, p, n);
+            break;
+        }
+        code = emit(c, batch, p, (size_t)length, NULL);
+        came->messages++;
+        came->bytes += length;
+        p += length;
+        n -= (size_t)length;
+    }
+    return code;
+}
+
+/* The system keeps the boundaries: the read is one message, or a part of one
+ * with `left` more to come. */
+static np_code feed_message(np_connection *c, np_batch *batch, const np_completion *done,
+                            np_tally *came, np_error *error) {
+    size_t n = done->bytes;
+    uint64_t so_far = c->arriving ? c->arrived : 0;
+    if (too_large(c, so_far + n + done->left, error))
+        return NP_E_TOO_LARGE;
+    if (!c->arriving && done->left == 0) {
+        came->messages++;
+        came->bytes += n;
+        return emit(c, batch, done->data, n, NULL);
+    }
+    if (!c->arriving)
+        return begin(c, batch, n + done->left, done->data, n);
+    append(c, done->data, n);
+    if (done->left == 0)
+        return emit_arrived(c, batch, came);
+    c->expected = c->arrived + done->left;
+    if (c->arrived == c->arriving->capacity)
+        want(c, batch, (size_t)c->expected, NULL, 0);
+    return NP_OK;
+}
+
+np_code np_inbound_feed(np_connection *c, np_batch *batch, const np_completion *done,
+                        np_error *error) {
+    np_tally came = {0};
+    np_code code;
+    if (c->endpoint->config.byte_mode) {
+        came = (np_tally){1, done->bytes};
+        code = emit(c, batch, done->data, done->bytes, NULL);
+    } else if (NP_LINK_FRAMED) {
+        code = feed_frames(c, batch, done->data, done->bytes, &came, error);
+    } else {
+        code = feed_message(c, batch, done, &came, error);
+    }
+    np_add64_relaxed(&c->worker->messages_in, came.messages);
+    np_add64_relaxed(&c->worker->bytes_in, came.bytes);
+    return code;
+}
+
+uint8_t *np_inbound_target(np_connection *c, size_t *capacity) {
+    np_buffer *b = c->arriving;
+    if (!b)
+        return NULL;
+    *capacity = b->capacity - c->arrived;
+    /* The end of a message may be read together with what follows it. */
+    if (NP_LINK_FRAMED && b->capacity == c->expected && *capacity < NP_DIRECT_SIZE)
+        return NULL;
+    return b->data + c->arrived;
+}
+
+bool np_inbound_buffer_ready(np_connection *c, np_buffer *buffer) {
+    c->wanted_capacity = 0;
+    if (!buffer)
+        return false;
+    bool fresh = !c->arriving;
+    c->arriving = buffer;
+    if (fresh) {
+        buffer->size = 0;
+        append(c, c->wanted_data, c->wanted_size);
+    }
+    c->wanted_data = NULL;
+    return true;
+}
+
+bool np_inbound_is_partial(const np_connection *c) {
+    return c->arriving || c->header_size || c->wanted_capacity;
+}
+
+void np_inbound_clear(np_connection *c) {
+    np_buffer *b = c->arriving;
+    c->arriving = NULL;
+    if (b && np_buffer_drop(b))
+        np_delivery_trash(c->endpoint, b);
+    while ((b = c->held)) {
+        c->held = b->next;
+        if (np_buffer_drop(b))
+            np_delivery_trash(c->endpoint, b);
+    }
+    c->held_tail = &c->held;
+}

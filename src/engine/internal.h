@@ -1,0 +1,383 @@
+/* Structures that the portable engine shares.
+ *
+ * Data flows one way: the worker's port completes operations, the connection
+ * turns them into events in the worker's batch, delivery gives the batch to
+ * the host, and what the host wrote meanwhile goes out when the batch is
+ * flushed.  Everything that moves a connection from state to state happens on
+ * the thread that polls its worker's port (the poller).  Any other thread only
+ * appends to the outbox, sends from it, and posts requests.
+ *
+ * The poller of a worker is its own thread.  With marshalled events there is
+ * one worker, and a guest (a thread inside run, dispatch or stop) takes its
+ * place for as long as it stays: see lease.
+ *
+ * Lock order: endpoint->lock, connection->lock, then one of the leaves
+ * (worker->post_lock, backlog.lock, trash_lock, locks inside a platform).  The
+ * host's lock (the GIL) is never waited for with any of them held, so a host
+ * may call the engine with its own lock held.
+ */
+#ifndef NP_INTERNAL_H
+#define NP_INTERNAL_H
+
+#include "atomic.h"
+#include "buffer.h"
+#include "frame.h"
+#include "list.h"
+#include "npipes.h"
+#include "outbox.h"
+#include "platform.h"
+#include "sync.h"
+
+enum {
+    NP_COMPLETIONS = 256,           /* of one np_port_wait */
+    NP_ARENA_SIZE = 1 << 20,
+    NP_DIRECT_SIZE = 32 << 10,      /* from here on a message is received into its own buffer */
+    NP_RESERVE_FIRST = 1 << 20,     /* a length is believed this far before bytes come */
+    NP_HOLD_SIZE = 64 << 10,        /* from here on a host's buffer is held, not copied */
+    NP_BACKLOG_LIMIT = 1 << 20      /* bytes of undelivered events before reading pauses */
+};
+
+/* ---- timers ------------------------------------------------------------ */
+
+typedef struct np_worker np_worker;
+typedef struct np_batch np_batch;
+
+typedef struct np_timer {
+    np_node node;
+    int64_t deadline;
+    void (*fire)(struct np_timer *timer, np_batch *batch);
+} np_timer;
+
+/* ---- connection -------------------------------------------------------- */
+
+/* The life of a connection, changed by its poller only:
+ *
+ *   OPENING   accepted, on its way to its worker
+ *   OPEN      CONNECTED is in a batch; reads and writes
+ *   DRAINING  no more reads; waits for the outbox to empty, the peer to leave
+ *             or the linger time to end
+ *   ABORTING  operations are cancelled; waits for the last to complete
+ *   CLOSED    the link is closed, DISCONNECTED is in a batch
+ */
+typedef enum np_state {
+    NP_STATE_OPENING,
+    NP_STATE_OPEN,
+    NP_STATE_DRAINING,
+    NP_STATE_ABORTING,
+    NP_STATE_CLOSED
+} np_state;
+
+/* Requests of other threads to the poller: bits of np_connection.requests. */
+enum {
+    NP_REQUEST_OPEN = 1,        /* a new connection for this worker */
+    NP_REQUEST_CLOSE = 2,
+    NP_REQUEST_WRITE_END = 4,   /* a write failed: write_error */
+    NP_REQUEST_SENT = 8,        /* outbox.sent has entries */
+    NP_REQUEST_DRAINED = 16,    /* fell below the low-water mark */
+    NP_REQUEST_READ = 32,       /* reading may go on: a read(), room in the backlog */
+    NP_REQUEST_REFUSED = 64,    /* refusals has entries */
+    NP_REQUEST_QUEUED = 128     /* it is in the worker's posted list */
+};
+
+/* A broadcast that the connection could not take. */
+typedef struct np_refusal {
+    struct np_refusal *next;
+    np_error error;
+    void *cookie;
+} np_refusal;
+
+/* A read() that waits for its message. */
+typedef struct np_read_request {
+    struct np_read_request *next;
+    void *cookie;
+} np_read_request;
+
+struct np_connection {
+    np_atomic_u32 refs;
+    np_atomic_u32 requests;
+    np_atomic_u32 visible;          /* np_state, as other threads may see it */
+    np_atomic_u64 pending;          /* bytes in the outbox */
+    np_atomic_u64 backlog;          /* bytes in events not yet delivered */
+    np_endpoint *endpoint;
+    np_worker *worker;
+    void *user;
+    np_connection *posted_next;     /* guarded by worker->post_lock */
+    np_connection *dirty_next;      /* batch's; `dirty` is guarded by lock */
+    np_connection *touched_next;
+    np_node registry;               /* guarded by endpoint->lock */
+
+    /* -- poller only -- */
+    np_state state;
+    np_operation read_op;
+    bool reading, touched;
+    bool connected;                 /* CONNECTED was reported, so DISCONNECTED will be */
+    bool peer_gone, write_ended;
+    np_error error;                 /* the first failure; code NP_OK: none */
+    np_timer timer;
+    /* The message that is arriving. */
+    uint8_t header[NP_HEADER_MAX];
+    unsigned header_size;
+    np_buffer *arriving;
+    size_t arrived;
+    uint64_t expected;              /* its whole length */
+    /* A buffer the host must make or enlarge before reading goes on. */
+    size_t wanted_capacity;
+    const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
+    size_t wanted_size;
+    np_connection *wanted_next;
+    np_connection *doomed_next;
+    /* continuous_read=false: messages that no read() has asked for yet. */
+    np_buffer *held, **held_tail;
+
+    /* -- guarded by lock -- */
+    np_mutex lock;
+    np_link link;
+    np_operation write_op;
+    np_outbox out;
+    bool linked;                    /* link may be written to */
+    bool aborted;                   /* operations were cancelled; none may start */
+    bool writing;                   /* write_op is outstanding */
+    bool write_closed;              /* no more writes are accepted */
+    bool above_high;
+    bool dirty;
+    np_error write_error;
+    np_read_request *reads, **reads_tail;
+    np_refusal *refusals;
+};
+
+/* ---- batch ------------------------------------------------------------- */
+
+/* What one poll produced.  Belongs to the thread that polls or dispatches. */
+struct np_batch {
+    np_worker *worker;
+    np_endpoint *endpoint;
+    np_event *events;
+    size_t count, capacity;
+    np_arena arena;
+    np_connection *dirty;           /* written to by the host inside deliver */
+    np_connection *touched, **touched_tail;     /* to pump when all is done */
+    np_connection *wanted;          /* need a buffer from the host */
+    np_connection *doomed;          /* CLOSED; one reference each */
+    np_batch *outer;                /* a batch this thread was already delivering */
+};
+
+/* ---- worker ------------------------------------------------------------ */
+
+struct np_worker {
+    np_endpoint *endpoint;
+    unsigned index;
+    np_port port;
+    np_thread thread;
+    bool started;
+    np_batch batch;                 /* of whoever polls */
+    np_completion completions[NP_COMPLETIONS];
+    np_list timers;                 /* by deadline; poller only */
+    bool stopping;                  /* poller only: has begun to end its connections */
+    np_atomic_u32 drained;          /* nothing is left; the poller may end */
+    np_atomic_u32 stop_posted;
+    size_t live;                    /* connections not yet CLOSED; endpoint->lock */
+    size_t armed;                   /* instances bound to it; endpoint->lock */
+
+    np_mutex post_lock;
+    np_connection *posted, **posted_tail;
+    bool closed;                    /* the poller has ended; nothing is posted any more */
+    np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
+
+    np_atomic_u64 messages_in, messages_out, bytes_in, bytes_out, errors;
+};
+
+/* ---- endpoint ---------------------------------------------------------- */
+
+typedef enum np_phase {
+    NP_PHASE_NEW,
+    NP_PHASE_RUNNING,
+    NP_PHASE_STOPPING,
+    NP_PHASE_STOPPED
+} np_phase;
+
+/* One wait for one client. */
+typedef struct np_slot {
+    np_instance instance;
+    np_node node;                   /* endpoint->slots */
+    np_worker *worker;
+} np_slot;
+
+/* Who polls the one worker's port of a marshalled endpoint: the worker's
+ * thread, unless a guest is there or wants to be. */
+typedef struct np_lease {
+    np_mutex lock;
+    np_cond changed;
+    bool worker_polls;
+    unsigned guests;                /* inside or waiting to be */
+    bool guest_polls;
+} np_lease;
+
+/* Events of a marshalled endpoint that no guest was there to take. */
+typedef struct np_backlog {
+    np_mutex lock;
+    np_event *events;
+    size_t first, count, capacity;
+    np_signal signal;               /* set while count > 0 */
+} np_backlog;
+
+struct np_endpoint {
+    np_atomic_u32 refs;
+    np_config config;
+    np_host host;
+    np_atomic_u32 want_sent;
+    np_atomic_u32 phase;
+    np_atomic_u32 forked;
+    char address[NP_ADDRESS_MAX];
+
+    np_mutex lock;
+    np_cond ended;                  /* a worker drained, a guest left */
+    np_list connections;
+    size_t connection_count;
+    np_list slots;                  /* armed */
+    bool listening, accept_paused;
+    unsigned joined;                /* workers whose threads run */
+    np_listener listener;
+    np_timer accept_timer;          /* after a failed accept */
+
+    np_worker *workers;
+    unsigned worker_count;
+    unsigned drained_count;         /* guarded by lock */
+    bool joining, threads_joined;   /* guarded by lock */
+    bool closed;                    /* ports and signals are closed; guarded by lock */
+
+    np_lease lease;
+    np_backlog backlog;
+    np_atomic_u32 dispatching;      /* a guest is inside run or dispatch */
+    np_atomic_u32 quit;
+    np_atomic_u32 ready;            /* READY is due; worker 0's poller reports it */
+    np_signal quit_signal;          /* for run() of an endpoint that is not marshalled */
+
+    np_mutex trash_lock;
+    np_buffer *trash;
+    np_atomic_u32 trashed;
+
+    np_atomic_u64 connections_total, errors;
+    np_node process_node;           /* of all endpoints, for fork */
+};
+
+/* ---- batch.c: events in the making ------------------------------------- */
+
+extern NP_THREAD_LOCAL np_batch *np_current_batch;  /* whose events this thread delivers */
+
+bool np_batch_open(np_batch *batch, np_worker *worker);
+void np_batch_close(np_batch *batch);
+/* A new event at the end; never NULL: without memory the process's state can't
+ * be reported any more, so it aborts. */
+np_event *np_batch_add(np_batch *batch, np_event_kind kind, np_connection *connection);
+void np_batch_error(np_batch *batch, np_connection *connection, np_error error, void *cookie);
+void np_batch_touch(np_batch *batch, np_connection *connection);
+void np_batch_reset(np_batch *batch);
+
+/* ---- inbound.c: bytes to messages; poller only ------------------------- */
+
+/* Takes what a read brought.  NP_OK, or why the connection must end. */
+np_code np_inbound_feed(np_connection *c, np_batch *batch, const np_completion *done,
+                        np_error *error);
+/* Where the next read should go: the rest of a large message, or NULL. */
+uint8_t *np_inbound_target(np_connection *c, size_t *capacity);
+/* The host made or enlarged the arriving message's buffer (NULL: it could not). */
+bool np_inbound_buffer_ready(np_connection *c, np_buffer *buffer);
+/* Hands held messages to read()s that wait for them. */
+void np_inbound_serve_reads(np_connection *c, np_batch *batch);
+/* True inside a message: its header or body is incomplete. */
+bool np_inbound_is_partial(const np_connection *c);
+void np_inbound_clear(np_connection *c);
+
+/* ---- outbound.c: accepted writes to the link --------------------------- */
+
+np_code np_outbound_write(np_connection *c, const void *data, size_t size, np_buffer *hold,
+                          void *cookie, np_error *error);
+/* Hands over what the link takes; connection's lock held.  Posts what follows
+ * from it (sent, drained, failed) as requests. */
+void np_outbound_flush_locked(np_connection *c);
+/* The pending write completed. */
+void np_outbound_completed(np_connection *c, const np_completion *done);
+/* Turns handed-over writes into SENT events; poller only. */
+void np_outbound_report(np_connection *c, np_batch *batch);
+/* Ends every write that is still queued, those with a cookie by an ERROR event. */
+void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error);
+
+/* ---- connection.c: states and the close protocol; poller only ---------- */
+
+np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const np_link *link);
+void np_connection_open(np_connection *c, np_batch *batch);
+void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done);
+void np_connection_on_write(np_connection *c, np_batch *batch, const np_completion *done);
+void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t requests);
+/* After a batch: reads on, drains, closes, as the state asks. */
+void np_connection_pump(np_connection *c, np_batch *batch);
+void np_connection_abort(np_connection *c, np_batch *batch);
+/* Any thread.  Queues requests for the poller and wakes it. */
+void np_connection_post(np_connection *c, uint32_t requests);
+/* Any thread.  Has the poller report a write that was not accepted. */
+bool np_connection_refused(np_connection *c, np_error error, void *cookie);
+
+/* ---- accept.c: instances and max_instances ----------------------------- */
+
+np_code np_accept_start(np_endpoint *endpoint, np_error *error);
+/* Arms as many instances as configuration allows; endpoint's lock held.
+ * Failures become events where batch is not NULL. */
+np_code np_accept_arm_locked(np_endpoint *endpoint, np_batch *batch, np_error *error);
+void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion *done);
+/* The connection has ended: closes its link, or reuses it for the next client. */
+void np_accept_reuse(np_connection *c, np_batch *batch);
+void np_accept_stop(np_endpoint *endpoint);
+
+/* ---- delivery.c: batches to the host ----------------------------------- */
+
+/* What one round did, for the guest that asked for it. */
+typedef struct np_round {
+    size_t delivered;
+    bool idle;                      /* nothing completed, nothing was delivered */
+    bool leave;                     /* the host wants the guest's call to end */
+} np_round;
+
+/* Gives the batch to the host now (a guest, or free-threaded), or queues it;
+ * then flushes and pumps. */
+void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round);
+/* Delivers a bounded number of queued events.  False: there were none. */
+bool np_delivery_backlog(np_endpoint *endpoint, void *thread, np_round *round);
+bool np_delivery_has_backlog(np_endpoint *endpoint);
+/* Takes a buffer whose last reference is gone. */
+void np_delivery_trash(np_endpoint *endpoint, np_buffer *buffer);
+
+/* ---- worker.c: polling ------------------------------------------------- */
+
+void np_worker_main(void *worker);
+/* One round: wait, process, deliver.  Poller only. */
+void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool queue,
+                    np_round *round);
+/* Ends the poller's sleep.  Any thread, after what it is to see was stored. */
+void np_worker_wake(np_worker *worker);
+void np_worker_process(np_worker *worker, np_batch *batch, size_t count);
+/* Poller only, like the timers' ends. */
+void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns);
+void np_timer_clear(np_timer *timer);
+
+/* ---- guest.c: the lease ------------------------------------------------ */
+
+void np_lease_enter_worker(np_endpoint *endpoint);
+void np_lease_leave_worker(np_endpoint *endpoint);
+
+/* ---- endpoint.c -------------------------------------------------------- */
+
+/* Closes ports and signals: the endpoint has stopped, its threads are joined
+ * and no guest is inside. */
+void np_endpoint_close(np_endpoint *endpoint);
+/* The worker has nothing left; the last one ends the endpoint. */
+void np_endpoint_worker_drained(np_worker *worker);
+
+static inline bool np_endpoint_is_stopping(const np_endpoint *endpoint) {
+    return np_load32(&endpoint->phase) >= NP_PHASE_STOPPING;
+}
+
+static inline np_error np_error_make(np_code code, np_activity activity) {
+    return (np_error){.code = code, .activity = activity};
+}
+
+#endif

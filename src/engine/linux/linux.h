@@ -1,0 +1,30 @@
+/* What the files of this folder share beyond the contract. */
+#ifndef NP_LINUX_H
+#define NP_LINUX_H
+
+#include "platform.h"
+
+/* port.c: an operation that completes without the system's help.  Any thread. */
+void np_port_ready(np_port *port, np_operation *op, np_code code);
+/* Events of this link that were taken from the system are void now. */
+void np_port_forget(np_port *port, const np_link *link);
+
+/* link.c: what an epoll event makes of a link: at most two completions.  False:
+ * the arena has no room for a read; nothing was done. */
+bool np_link_ready(np_link *link, uint32_t events, np_arena *arena, np_completion *out,
+                   size_t *count);
+void np_link_init(np_link *link, int fd);
+
+/* listen.c: accepts for armed instances; how many of them completed. */
+size_t np_listener_ready(np_listener *listener, np_completion *out, size_t max);
+
+/* address.c: the directory of leaf names.  The length, or 0 if it does not fit. */
+size_t np_runtime_directory(char *out, size_t capacity);
+
+/* security.c: makes the directory, or finds out whether it can be trusted. */
+np_code np_directory_prepare(const char *path, np_error *error);
+
+/* Fills *error in from errno. */
+np_code np_system_error(np_error *error, int os);
+
+#endif

@@ -1,0 +1,48 @@
+/* Who may connect, and who did. */
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "linux.h"
+
+np_code np_directory_prepare(const char *path, np_error *error) {
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return np_system_error(error, errno);
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return np_system_error(error, errno);
+    error->value = st.st_mode & 07777;
+    error->limit = st.st_uid;
+    error->os = 0;
+    if (!S_ISDIR(st.st_mode))
+        error->os = ENOTDIR;
+    else if (st.st_uid != geteuid())
+        error->os = EPERM;
+    else if (st.st_mode & 077)
+        error->os = EACCES;
+    return error->os ? NP_E_DIRECTORY : NP_OK;
+}
+
+np_code np_link_check_peer(const np_link *link, const np_config *config, const char *address,
+                           np_error *error) {
+    /* An abstract name is open to every user: only this check protects it. */
+    bool checked = config->access == NP_ACCESS_USER || address[0] == '@';
+    if (!checked || link->uid == geteuid() || link->uid == 0)
+        return NP_OK;
+    error->value = link->uid;
+    error->limit = geteuid();
+    return NP_E_ACCESS;
+}
+
+np_code np_link_peer(const np_link *link, np_peer *out) {
+    *out = (np_peer){.pid = link->pid ? link->pid : -1, .uid = link->uid, .gid = link->gid};
+    struct passwd entry, *found = NULL;
+    char text[4096];
+    if (getpwuid_r(link->uid, &entry, text, sizeof text, &found) == 0 && found)
+        snprintf(out->user, sizeof out->user, "%s", found->pw_name);
+    return NP_OK;
+}

@@ -1,0 +1,191 @@
+/* Accepted writes on their way to the link: limits, order, what is held and
+ * what is copied, and who hears of the end. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { SLICES = 64 };
+
+/* Chained by next; each goes back to the host. */
+static void trash_all(np_endpoint *endpoint, np_buffer *released) {
+    while (released) {
+        np_buffer *next = released->next;
+        np_delivery_trash(endpoint, released);
+        released = next;
+    }
+}
+
+/* Posts what follows from a change of the outbox; lock held. */
+static void settle_locked(np_connection *c, np_tally whole) {
+    const np_config *config = &c->endpoint->config;
+    uint32_t requests = 0;
+    np_store64(&c->pending, c->out.bytes);
+    if (whole.messages) {
+        np_add64_relaxed(&c->worker->messages_out, whole.messages);
+        np_add64_relaxed(&c->worker->bytes_out, whole.bytes);
+    }
+    if (c->out.sent_count)
+        requests |= NP_REQUEST_SENT;
+    if (c->write_error.code)
+        requests |= NP_REQUEST_WRITE_END;
+    if (config->write_high_water) {
+        if (c->out.bytes > config->write_high_water) {
+            c->above_high = true;
+        } else if (c->above_high && c->out.bytes < config->write_high_water / 4) {
+            c->above_high = false;
+            requests |= NP_REQUEST_DRAINED;
+        }
+    }
+    /* A connection that drains ends when its outbox is empty. */
+    if (c->out.count == 0 && np_load32(&c->visible) == NP_STATE_DRAINING)
+        requests |= NP_REQUEST_READ;
+    if (requests)
+        np_connection_post(c, requests);
+}
+
+static void write_failed_locked(np_connection *c, np_code code, int os) {
+    c->write_error = np_error_make(code, NP_DOING_WRITE);
+    c->write_error.os = os;
+    c->write_error.value = c->out.bytes;
+    c->write_closed = true;
+}
+
+void np_outbound_flush_locked(np_connection *c) {
+    if (!c->linked || c->aborted || c->writing || c->write_error.code)
+        return;
+    bool one = !NP_LINK_FRAMED;
+    np_tally whole = {0};
+    np_buffer *released = NULL;
+    while (c->out.count) {
+        np_slice slices[SLICES];
+        size_t n = np_outbox_gather(&c->out, slices, SLICES, one);
+        size_t taken = 0;
+        int os = 0;
+        np_code code = np_link_write(&c->link, &c->write_op, slices, n, &taken, &os);
+        if (taken)
+            np_outbox_advance(&c->out, taken, false, &released, &whole);
+        if (code == NP_PENDING) {
+            c->writing = true;
+            break;
+        }
+        if (code != NP_OK) {
+            write_failed_locked(c, code, os);
+            break;
+        }
+    }
+    settle_locked(c, whole);
+    trash_all(c->endpoint, released);
+}
+
+void np_outbound_completed(np_connection *c, const np_completion *done) {
+    np_buffer *released = NULL;
+    np_mutex_lock(&c->lock);
+    c->writing = false;
+    if (done->code != NP_OK) {
+        if (done->code != NP_E_CANCELED && !c->write_error.code)
+            write_failed_locked(c, done->code, done->os);
+        settle_locked(c, (np_tally){0});
+    } else {
+        if (NP_LINK_HOLDS_WRITES && c->out.count) {
+            np_tally whole = {0};
+            np_outbox_advance(&c->out, done->bytes, true, &released, &whole);
+            settle_locked(c, whole);
+        }
+        np_outbound_flush_locked(c);
+    }
+    np_mutex_unlock(&c->lock);
+    trash_all(c->endpoint, released);
+}
+
+static np_code refuse(np_code code, np_error *error, uint64_t value, uint64_t limit) {
+    *error = np_error_make(code, NP_DOING_WRITE);
+    error->value = value;
+    error->limit = limit;
+    return code;
+}
+
+static np_code add_locked(np_connection *c, const void *data, size_t size, np_buffer *hold,
+                          void *cookie, np_error *error) {
+    const np_config *config = &c->endpoint->config;
+    if (c->write_closed)
+        return refuse(NP_E_CLOSED, error, size, 0);
+    uint64_t limit = config->max_pending_bytes;
+    if (c->out.count == 0 && limit < config->max_message_size)
+        limit = config->max_message_size;
+    if (c->out.bytes + size > limit && (c->out.count || size > limit))
+        return refuse(NP_E_FULL, error, size, limit);
+    np_buffer *held = NULL;
+    if (hold) {
+        np_buffer_retain(hold);
+        held = hold;
+    } else if (size >= NP_HOLD_SIZE) {
+        held = np_buffer_new(size);
+        if (!held)
+            return refuse(NP_E_MEMORY, error, size, 0);
+        memcpy(held->data, data, size);
+        held->size = size;
+    }
+    uint8_t header[NP_HEADER_MAX];
+    bool framed = NP_LINK_FRAMED && !config->byte_mode;
+    unsigned header_size = framed ? np_frame_encode(header, size) : 0;
+    np_record record = {.cookie = cookie, .held = held,
+                        .report = cookie || np_load32(&c->endpoint->want_sent)};
+    if (np_outbox_add(&c->out, &record, header, header_size, data, size, NP_LINK_FRAMED))
+        return NP_OK;
+    if (held && np_buffer_drop(held))
+        np_delivery_trash(c->endpoint, held);
+    return refuse(NP_E_MEMORY, error, size, 0);
+}
+
+np_code np_outbound_write(np_connection *c, const void *data, size_t size, np_buffer *hold,
+                          void *cookie, np_error *error) {
+    np_batch *batch = np_current_batch;
+    np_mutex_lock(&c->lock);
+    np_code code = add_locked(c, data, size, hold, cookie, error);
+    if (code == NP_OK) {
+        if (batch && batch->worker == c->worker) {
+            np_store64(&c->pending, c->out.bytes);
+            if (!c->dirty) {
+                c->dirty = true;
+                c->dirty_next = batch->dirty;
+                batch->dirty = c;
+            }
+        } else {
+            np_outbound_flush_locked(c);
+        }
+    }
+    np_mutex_unlock(&c->lock);
+    return code;
+}
+
+void np_outbound_report(np_connection *c, np_batch *batch) {
+    np_mutex_lock(&c->lock);
+    void **sent = c->out.sent;
+    size_t count = c->out.sent_count;
+    c->out.sent = NULL;
+    c->out.sent_count = c->out.sent_capacity = 0;
+    np_mutex_unlock(&c->lock);
+    for (size_t i = 0; i < count; i++)
+        np_batch_add(batch, NP_EVENT_SENT, c)->cookie = sent[i];
+    free(sent);
+}
+
+void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error) {
+    for (;;) {
+        np_mutex_lock(&c->lock);
+        if (c->out.count == 0) {
+            np_store64(&c->pending, 0);
+            np_mutex_unlock(&c->lock);
+            return;
+        }
+        np_record r = np_outbox_pop(&c->out);
+        np_mutex_unlock(&c->lock);
+        if (r.held && np_buffer_drop(r.held))
+            np_delivery_trash(c->endpoint, r.held);
+        if (r.cookie) {
+            error.value = r.size;
+            np_batch_error(batch, c, error, r.cookie);
+        }
+    }
+}

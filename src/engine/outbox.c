@@ -1,0 +1,243 @@
+#include "outbox.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffer.h"
+
+struct np_chunk {
+    np_chunk *next;
+    uint32_t capacity, head, tail;
+    uint8_t data[];
+};
+
+enum {
+    CHUNK_SMALL = 1024 - 24,        /* kept by an idle connection */
+    CHUNK_LARGE = 64 * 1024,
+    MERGED_MAX = 1 << 30,           /* inline_size has 32 bits */
+    RECORDS_KEPT = 128
+};
+
+static bool reserve_record(np_outbox *out) {
+    if (out->count < out->capacity)
+        return true;
+    uint32_t capacity = out->capacity ? out->capacity * 2 : 4;
+    np_record *records = malloc(capacity * sizeof *records);
+    if (!records)
+        return false;
+    for (uint32_t i = 0; i < out->count; i++)
+        records[i] = out->records[(out->head + i) & (out->capacity - 1)];
+    free(out->records);
+    out->records = records;
+    out->head = 0;
+    out->capacity = capacity;
+    return true;
+}
+
+/* Room for the sent list is made when a record is added, so that handing over
+ * can't fail. */
+static bool reserve_sent(np_outbox *out) {
+    size_t needed = out->sent_count + out->count + 1;
+    if (needed <= out->sent_capacity)
+        return true;
+    size_t capacity = needed * 2;
+    void **sent = realloc(out->sent, capacity * sizeof *sent);
+    if (!sent)
+        return false;
+    out->sent = sent;
+    out->sent_capacity = capacity;
+    return true;
+}
+
+static uint8_t *reserve_bytes(np_outbox *out, size_t n) {
+    np_chunk *last = out->last;
+    if (last && last->capacity - last->tail >= n)
+        return last->data + last->tail;
+    size_t capacity = last ? (size_t)last->capacity * 2 : out->chunk_hint;
+    if (capacity > CHUNK_LARGE)
+        capacity = CHUNK_LARGE;
+    if (capacity < CHUNK_SMALL)
+        capacity = CHUNK_SMALL;
+    if (capacity < n)
+        capacity = n;
+    np_chunk *chunk = malloc(sizeof *chunk + capacity);
+    if (!chunk)
+        return NULL;
+    *chunk = (np_chunk){.capacity = (uint32_t)capacity};
+    if (last)
+        last->next = chunk;
+    else
+        out->first = chunk;
+    out->last = chunk;
+    return chunk->data;
+}
+
+bool np_outbox_add(np_outbox *out, const np_record *record, const uint8_t *header,
+                   unsigned header_size, const void *data, size_t size, bool merge) {
+    np_buffer *held = record->held;
+    size_t inline_size = header_size + (held ? 0 : size);
+    if (!reserve_record(out) || (record->report && !reserve_sent(out)))
+        return false;
+    if (inline_size) {
+        uint8_t *to = reserve_bytes(out, inline_size);
+        if (!to)
+            return false;
+        if (header_size)
+            memcpy(to, header, header_size);
+        if (!held && size)
+            memcpy(to + header_size, data, size);
+        out->last->tail += (uint32_t)inline_size;
+    }
+    out->bytes += (uint64_t)header_size + size;
+    if (merge && out->count && !held && !record->report) {
+        np_record *tail = &out->records[(out->head + out->count - 1) & (out->capacity - 1)];
+        if (!tail->held && !tail->report && tail->size < MERGED_MAX) {
+            tail->size += inline_size;
+            tail->payload += size;
+            tail->inline_size += (uint32_t)inline_size;
+            tail->messages++;
+            return true;
+        }
+    }
+    np_record *r = &out->records[(out->head + out->count) & (out->capacity - 1)];
+    *r = *record;
+    r->size = (uint64_t)header_size + size;
+    r->payload = size;
+    r->inline_size = (uint32_t)inline_size;
+    r->messages = 1;
+    out->count++;
+    out->held_count += held != NULL;
+    return true;
+}
+
+static size_t gather_chunks(const np_outbox *out, np_slice *slices, size_t max) {
+    size_t n = 0;
+    for (const np_chunk *c = out->first; c && n < max; c = c->next)
+        if (c->tail > c->head)
+            slices[n++] = (np_slice){c->data + c->head, c->tail - c->head};
+    return n;
+}
+
+size_t np_outbox_gather(const np_outbox *out, np_slice *slices, size_t max, bool one) {
+    if (!one && out->held_count == 0)
+        return gather_chunks(out, slices, max);
+    size_t n = 0;
+    const np_chunk *chunk = out->first;
+    uint32_t at = chunk ? chunk->head : 0;
+    uint64_t skip = out->head_taken;
+    uint32_t records = one ? 1 : out->count;
+    for (uint32_t i = 0; i < records && n < max; i++) {
+        const np_record *r = &out->records[(out->head + i) & (out->capacity - 1)];
+        uint32_t rest = skip >= r->inline_size ? 0 : r->inline_size - (uint32_t)skip;
+        if (rest) {
+            while (at == chunk->tail) {
+                chunk = chunk->next;
+                at = chunk->head;
+            }
+            const uint8_t *p = chunk->data + at;
+            if (n && slices[n - 1].data + slices[n - 1].size == p)
+                slices[n - 1].size += rest;
+            else
+                slices[n++] = (np_slice){p, rest};
+            at += rest;
+        }
+        if (r->held && n < max) {
+            uint64_t done = skip > r->inline_size ? skip - r->inline_size : 0;
+            slices[n++] = (np_slice){r->held->data + done,
+                                     (size_t)(r->size - r->inline_size - done)};
+        }
+        if (r->size == 0 && one)
+            slices[n++] = (np_slice){(const uint8_t *)"", 0};
+        skip = 0;
+    }
+    return n;
+}
+
+static void consume_bytes(np_outbox *out, uint64_t n) {
+    while (n) {
+        np_chunk *c = out->first;
+        uint32_t have = c->tail - c->head;
+        uint32_t take = n < have ? (uint32_t)n : have;
+        c->head += take;
+        n -= take;
+        if (c->head == c->tail && c->next) {
+            out->first = c->next;
+            free(c);
+        }
+    }
+}
+
+/* Nothing waits: a small chunk stays for the next write, a large one goes, and
+ * the next burst gets its memory in one piece. */
+static void settle(np_outbox *out) {
+    np_chunk *c = out->first;
+    if (!c || out->count)
+        return;
+    if (c->capacity > CHUNK_SMALL) {
+        free(c);
+        out->first = out->last = NULL;
+    } else {
+        c->head = c->tail = 0;
+    }
+    if (out->capacity > RECORDS_KEPT) {
+        free(out->records);
+        out->records = NULL;
+        out->capacity = out->head = 0;
+    }
+}
+
+np_record np_outbox_pop(np_outbox *out) {
+    np_record r = out->records[out->head];
+    uint64_t inline_taken = out->head_taken < r.inline_size ? out->head_taken : r.inline_size;
+    consume_bytes(out, r.inline_size - inline_taken);
+    out->bytes -= r.size - out->head_taken;
+    out->head_taken = 0;
+    out->head = (out->head + 1) & (out->capacity - 1);
+    out->count--;
+    out->held_count -= r.held != NULL;
+    settle(out);
+    return r;
+}
+
+void np_outbox_advance(np_outbox *out, uint64_t n, bool one, np_buffer **released,
+                       np_tally *whole) {
+    if (n > out->chunk_hint)
+        out->chunk_hint = n < CHUNK_LARGE ? (uint32_t)n : CHUNK_LARGE;
+    else
+        out->chunk_hint -= out->chunk_hint / 16;
+    while (out->count) {
+        const np_record *head = &out->records[out->head];
+        uint64_t rest = head->size - out->head_taken;
+        if (n < rest) {
+            uint64_t in_chunks = out->head_taken < head->inline_size
+                                     ? head->inline_size - out->head_taken : 0;
+            consume_bytes(out, n < in_chunks ? n : in_chunks);
+            out->head_taken += n;
+            out->bytes -= n;
+            break;
+        }
+        n -= rest;
+        np_record r = np_outbox_pop(out);
+        whole->messages += r.messages;
+        whole->bytes += r.payload;
+        if (r.report)
+            out->sent[out->sent_count++] = r.cookie;
+        if (r.held && np_buffer_drop(r.held)) {
+            r.held->next = *released;
+            *released = r.held;
+        }
+        if (one || n == 0)
+            break;
+    }
+}
+
+void np_outbox_clear(np_outbox *out) {
+    while (out->first) {
+        np_chunk *next = out->first->next;
+        free(out->first);
+        out->first = next;
+    }
+    free(out->records);
+    free(out->sent);
+    *out = (np_outbox){0};
+}

@@ -1,0 +1,56 @@
+/* Fork.  The parent's threads do not exist in the child, and locks that they
+ * held stay locked for ever there.  So prepare holds the two kinds of lock the
+ * child needs (the list's, and each endpoint's, which guards its connections),
+ * and the child does no more than close descriptors: peers then see the parent
+ * close when it does. */
+#include "process.h"
+
+#include "internal.h"
+
+static np_mutex lock = NP_MUTEX_INIT;
+static np_list endpoints = {&endpoints, &endpoints};
+
+void np_process_add(np_endpoint *ep) {
+    np_mutex_lock(&lock);
+    np_list_append(&endpoints, &ep->process_node);
+    np_mutex_unlock(&lock);
+}
+
+void np_process_remove(np_endpoint *ep) {
+    np_mutex_lock(&lock);
+    np_list_remove(&ep->process_node);
+    np_mutex_unlock(&lock);
+}
+
+void np_fork_prepare(void) {
+    np_mutex_lock(&lock);
+    for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
+        np_mutex_lock(&NP_ENTRY(n, np_endpoint, process_node)->lock);
+}
+
+void np_fork_parent(void) {
+    for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
+        np_mutex_unlock(&NP_ENTRY(n, np_endpoint, process_node)->lock);
+    np_mutex_unlock(&lock);
+}
+
+static void abandon(np_endpoint *ep) {
+    np_store32(&ep->forked, 1);
+    for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
+        np_link_abandon(&NP_ENTRY(n, np_connection, registry)->link);
+    if (ep->listening)
+        np_listener_abandon(&ep->listener);
+    if (ep->closed)
+        return;
+    for (unsigned i = 0; i < ep->worker_count; i++)
+        np_port_close(&ep->workers[i].port);
+    np_signal_close(&ep->backlog.signal);
+    np_signal_close(&ep->quit_signal);
+}
+
+void np_fork_child(void) {
+    for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
+        abandon(NP_ENTRY(n, np_endpoint, process_node));
+    np_list_init(&endpoints);
+    np_mutex_init(&lock);
+}

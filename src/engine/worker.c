@@ -1,0 +1,212 @@
+/* Polling: one round takes what the port completed, what other threads posted
+ * and what timers are due, and gives the batch that comes of it to delivery. */
+#include <stdlib.h>
+
+#include "internal.h"
+
+int64_t np_clock(void) { return np_now(); }
+
+/* ---- timers ------------------------------------------------------------ */
+
+void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns) {
+    timer->deadline = np_now() + delay_ns;
+    np_list_remove(&timer->node);
+    np_node *at = worker->timers.prev;
+    while (at != &worker->timers && NP_ENTRY(at, np_timer, node)->deadline > timer->deadline)
+        at = at->prev;
+    np_list_insert_before(at->next, &timer->node);
+}
+
+void np_timer_clear(np_timer *timer) { np_list_remove(&timer->node); }
+
+static int64_t until_timer(const np_worker *worker, int64_t timeout_ns) {
+    if (np_list_empty(&worker->timers))
+        return timeout_ns;
+    int64_t left = NP_ENTRY(worker->timers.next, np_timer, node)->deadline - np_now();
+    if (left < 0)
+        left = 0;
+    return timeout_ns < 0 || left < timeout_ns ? left : timeout_ns;
+}
+
+static void fire_timers(np_worker *worker, np_batch *batch) {
+    if (np_list_empty(&worker->timers))
+        return;
+    int64_t now = np_now();
+    while (!np_list_empty(&worker->timers)) {
+        np_timer *timer = NP_ENTRY(worker->timers.next, np_timer, node);
+        if (timer->deadline > now)
+            return;
+        np_list_remove(&timer->node);
+        timer->fire(timer, batch);
+    }
+}
+
+/* ---- posted requests --------------------------------------------------- */
+
+void np_worker_wake(np_worker *worker) {
+    if (np_swap32(&worker->asleep, 0))
+        np_port_wake(&worker->port);
+}
+
+static np_connection *take_posted(np_worker *worker) {
+    np_mutex_lock(&worker->post_lock);
+    np_connection *c = worker->posted;
+    worker->posted = NULL;
+    worker->posted_tail = &worker->posted;
+    np_mutex_unlock(&worker->post_lock);
+    return c;
+}
+
+static bool has_posted(np_worker *worker) {
+    np_mutex_lock(&worker->post_lock);
+    bool any = worker->posted != NULL;
+    np_mutex_unlock(&worker->post_lock);
+    return any || (np_load32(&worker->stop_posted) && !worker->stopping)
+           || (worker->index == 0 && np_load32(&worker->endpoint->ready));
+}
+
+static void process_posted(np_worker *worker, np_batch *batch) {
+    np_connection *c = take_posted(worker);
+    while (c) {
+        np_connection *next = c->posted_next;
+        np_connection_on_requests(c, batch, np_swap32(&c->requests, 0));
+        np_connection_release(c);
+        c = next;
+    }
+}
+
+/* The last of the poller's life: nothing is posted from now on. */
+static void close_posted(np_worker *worker) {
+    np_mutex_lock(&worker->post_lock);
+    worker->closed = true;
+    np_mutex_unlock(&worker->post_lock);
+    np_connection *c = take_posted(worker);
+    while (c) {
+        np_connection *next = c->posted_next;
+        np_connection_release(c);
+        c = next;
+    }
+}
+
+/* ---- stopping ---------------------------------------------------------- */
+
+static void begin_stop(np_worker *worker, np_batch *batch) {
+    np_endpoint *ep = worker->endpoint;
+    worker->stopping = true;
+    np_mutex_lock(&ep->lock);
+    np_node *node = ep->connections.next;
+    /* Aborting takes the connection's lock, which comes after the endpoint's;
+     * nothing of it changes the list. */
+    for (; node != &ep->connections; node = node->next) {
+        np_connection *c = NP_ENTRY(node, np_connection, registry);
+        if (c->worker == worker)
+            np_connection_abort(c, batch);
+    }
+    np_mutex_unlock(&ep->lock);
+}
+
+static bool is_empty(np_worker *worker) {
+    np_endpoint *ep = worker->endpoint;
+    np_batch *batch = &worker->batch;
+    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted)
+        return false;
+    np_mutex_lock(&ep->lock);
+    bool empty = worker->live == 0 && worker->armed == 0;
+    np_mutex_unlock(&ep->lock);
+    return empty;
+}
+
+/* ---- one round --------------------------------------------------------- */
+
+void np_worker_process(np_worker *worker, np_batch *batch, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const np_completion *done = &worker->completions[i];
+        void *owner = done->operation->owner;
+        switch (done->operation->kind) {
+        case NP_OP_ACCEPT: np_accept_completed(worker, batch, done); break;
+        case NP_OP_READ: np_connection_on_read(owner, batch, done); break;
+        case NP_OP_WRITE: np_connection_on_write(owner, batch, done); break;
+        }
+    }
+}
+
+static size_t wait(np_worker *worker, int64_t timeout_ns) {
+    size_t count = 0;
+    np_arena *arena = &worker->batch.arena;
+    int64_t spin = (int64_t)worker->endpoint->config.spin_us * 1000;
+    if (spin && timeout_ns) {
+        int64_t end = np_now() + spin;
+        do {
+            np_port_wait(&worker->port, arena, worker->completions, NP_COMPLETIONS, 0, &count);
+        } while (!count && !has_posted(worker) && np_now() < end);
+        if (count)
+            return count;
+    }
+    if (timeout_ns) {
+        np_swap32(&worker->asleep, 1);
+        if (has_posted(worker))
+            timeout_ns = 0;
+    }
+    np_port_wait(&worker->port, arena, worker->completions, NP_COMPLETIONS, timeout_ns, &count);
+    np_store32(&worker->asleep, 0);
+    return count;
+}
+
+void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool queue,
+                    np_round *round) {
+    np_batch *batch = &worker->batch;
+    if (worker->index == 0 && np_load32(&worker->endpoint->ready)
+        && np_swap32(&worker->endpoint->ready, 0))
+        np_batch_add(batch, NP_EVENT_READY, NULL);
+    process_posted(worker, batch);
+    if (np_load32(&worker->stop_posted) && !worker->stopping)
+        begin_stop(worker, batch);
+    if (batch->count || batch->touched)
+        timeout_ns = 0;
+    size_t count = wait(worker, until_timer(worker, timeout_ns));
+    np_worker_process(worker, batch, count);
+    fire_timers(worker, batch);
+    np_delivery_run(batch, thread, queue, round);
+    round->idle = count == 0 && round->delivered == 0;
+    if (np_load32(&worker->endpoint->forked))
+        return;
+    if (is_empty(worker) && !np_load32(&worker->drained)) {
+        close_posted(worker);
+        np_endpoint_worker_drained(worker);
+    }
+}
+
+/* ---- the thread -------------------------------------------------------- */
+
+static void join(np_worker *worker) {
+    np_endpoint *ep = worker->endpoint;
+    np_mutex_lock(&ep->lock);
+    ep->joined++;
+    np_cond_broadcast(&ep->ended);
+    np_mutex_unlock(&ep->lock);
+}
+
+void np_worker_main(void *arg) {
+    np_worker *worker = arg;
+    np_endpoint *ep = worker->endpoint;
+    bool marshalled = ep->config.marshalled;
+    void *thread = ep->host.thread_begin ? ep->host.thread_begin(ep->host.user) : NULL;
+    join(worker);
+    if (marshalled)
+        np_lease_enter_worker(ep);
+    while (!np_load32(&worker->drained) && !np_load32(&ep->forked)) {
+        np_round round = {0};
+        np_worker_poll(worker, thread, -1, marshalled, &round);
+        if (marshalled) {
+            np_lease_leave_worker(ep);
+            np_lease_enter_worker(ep);
+        }
+    }
+    if (marshalled)
+        np_lease_leave_worker(ep);
+    if (np_load32(&ep->forked))
+        return;
+    if (ep->host.thread_end)
+        ep->host.thread_end(ep->host.user, thread);
+    np_endpoint_release(ep);
+}
