@@ -182,6 +182,9 @@ static bool deliver(void *user, void *thread, np_event *events, size_t count) {
         }
     }
     Py_XDECREF(s);
+    /* A loop that is never idle must see Ctrl-C as well. */
+    if (t->guest && !t->pending && PyErr_CheckSignals() < 0)
+        t->pending = take_exception();
     return !t->pending;
 }
 

@@ -89,6 +89,21 @@ static PyObject *repr(PyObject *op) {
                                 running ? "running" : "stopped");
 }
 
+/* A handler counts from the next batch on, also where a subclass's method of
+ * that name keeps the attribute from reaching our own descriptor. */
+static int setattro(PyObject *op, PyObject *name, PyObject *value) {
+    if (PyObject_GenericSetAttr(op, name, value) < 0)
+        return -1;
+    server_object *self = (server_object *)op;
+    const char *text = self->endpoint ? PyUnicode_AsUTF8(name) : NULL;
+    if (!text) {
+        PyErr_Clear();
+        return 0;
+    }
+    handler_index i = handler_find(text);
+    return i < HANDLER_COUNT ? server_resolve_handler(self, i) : 0;
+}
+
 /* ---- methods ----------------------------------------------------------- */
 
 static PyObject *server_event(PyObject *op, PyObject *function) {
@@ -261,6 +276,7 @@ static PyType_Slot slots[] = {
     {Py_tp_traverse, traverse},
     {Py_tp_clear, clear},
     {Py_tp_repr, repr},
+    {Py_tp_setattro, setattro},
     {Py_tp_getset, server_getset},
     {Py_tp_members, members},
     {Py_tp_methods, methods},

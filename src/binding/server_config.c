@@ -231,7 +231,7 @@ static int set_handler(PyObject *op, PyObject *value, void *closure) {
         return -1;
     }
     Py_XSETREF(self->on[i], Py_XNewRef(value));
-    return self->endpoint ? server_resolve_handler(self, i) : 0;
+    return 0;
 }
 
 /* ---- the table --------------------------------------------------------- */

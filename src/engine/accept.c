@@ -137,6 +137,9 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
         c = admit_locked(ep, slot);
         error.code = c ? NP_OK : NP_E_MEMORY;
     }
+    bool elsewhere = c && c->worker != worker;
+    if (elsewhere)      /* its worker may stop and end it before it is posted */
+        np_connection_retain(c);
     if (done->code == NP_OK && !c)
         np_link_close(&slot->instance.link);
     if (error.code != NP_OK && listening) {
@@ -149,12 +152,12 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
     if (!listening && slot->worker != worker)
         np_worker_wake(slot->worker);       /* it may have waited for this instance only */
     free(slot);
-    if (!c)
-        return;
-    if (c->worker == worker)
-        np_connection_open(c, batch);
-    else
+    if (elsewhere) {
         np_connection_post(c, NP_REQUEST_OPEN);
+        np_connection_release(c);
+    } else if (c) {
+        np_connection_open(c, batch);
+    }
 }
 
 static bool recycle_locked(np_endpoint *ep, np_connection *c) {

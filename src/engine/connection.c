@@ -40,8 +40,14 @@ static void linger_over(np_timer *timer, np_batch *batch) {
     np_connection *c = NP_ENTRY(timer, np_connection, timer);
     np_error error = np_error_make(NP_E_TIMEOUT, NP_DOING_WRITE);
     error.value = np_load64(&c->pending);
+    if (!error.value && np_load64(&c->backlog)) {
+        /* It is the host that takes its time. */
+        np_timer_set(c->worker, &c->timer, NP_LINGER_NS);
+        return;
+    }
     error.limit = NP_LINGER_NS / 1000000000;
-    record_error(c, batch, error);
+    if (error.value)    /* else it only waited for answers, and there are none */
+        record_error(c, batch, error);
     np_connection_abort(c, batch);
 }
 
@@ -87,9 +93,9 @@ static void fail(np_connection *c, np_batch *batch, np_error error) {
 
 void np_connection_open(np_connection *c, np_batch *batch) {
     np_endpoint *ep = c->endpoint;
-    np_batch_touch(batch, c);
-    if (c->state != NP_STATE_OPENING)
+    if (c->state != NP_STATE_OPENING)   /* a stop was faster: it may be CLOSED */
         return;
+    np_batch_touch(batch, c);
     np_error error = {.activity = NP_DOING_ACCEPT};
     np_code code = np_link_check_peer(&c->link, &ep->config, ep->address, &error);
     if (code == NP_OK)
@@ -378,7 +384,7 @@ np_code np_connection_read(np_connection *c, void *cookie) {
         return NP_E_MEMORY;
     *r = (np_read_request){.cookie = cookie};
     np_mutex_lock(&c->lock);
-    bool ended = np_load32(&c->visible) == NP_STATE_CLOSED || (c->write_closed && !c->write_error.code);
+    bool ended = !c->linked || (c->write_closed && !c->write_error.code);
     if (!ended) {
         *c->reads_tail = r;
         c->reads_tail = &r->next;

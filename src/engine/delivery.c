@@ -201,26 +201,32 @@ static void queue_events(np_batch *batch) {
         abort();
     memcpy(b->events + b->first + b->count, batch->events, batch->count * sizeof *batch->events);
     b->count += batch->count;
+    np_store32(&b->any, 1);
     np_signal_set(&b->signal);
     np_mutex_unlock(&b->lock);
 }
 
-bool np_delivery_has_backlog(np_endpoint *ep) {
+size_t np_delivery_backlog_count(np_endpoint *ep) {
+    if (!np_load32(&ep->backlog.any))
+        return 0;
     np_mutex_lock(&ep->backlog.lock);
-    bool any = ep->backlog.count > 0;
+    size_t count = ep->backlog.count;
     np_mutex_unlock(&ep->backlog.lock);
-    return any;
+    return count;
 }
 
 static size_t take_backlog(np_backlog *b, np_event *out, size_t max) {
     np_mutex_lock(&b->lock);
     size_t n = b->count < max ? b->count : max;
-    memcpy(out, b->events + b->first, n * sizeof *out);
-    b->first += n;
-    b->count -= n;
-    if (b->count == 0) {
-        b->first = 0;
-        np_signal_clear(&b->signal);
+    if (n) {
+        memcpy(out, b->events + b->first, n * sizeof *out);
+        b->first += n;
+        b->count -= n;
+        if (b->count == 0) {
+            b->first = 0;
+            np_store32(&b->any, 0);
+            np_signal_clear(&b->signal);
+        }
     }
     np_mutex_unlock(&b->lock);
     return n;

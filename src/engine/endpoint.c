@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "internal.h"
-#include "process.h"
+#include "fork.h"
 
 void np_config_init(np_config *config) {
     *config = (np_config){
@@ -110,7 +110,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_list_init(&ep->connections);
     np_list_init(&ep->slots);
     np_list_init(&ep->accept_timer.node);
-    np_list_init(&ep->process_node);
+    np_list_init(&ep->fork_node);
     *out = ep;
     return NP_OK;
 }
@@ -122,7 +122,7 @@ void np_endpoint_release(np_endpoint *ep) {
         return;
     if (np_load32(&ep->forked))
         return;
-    np_process_remove(ep);
+    np_fork_remove(ep);
     if (!ep->threads_joined)
         for (unsigned i = 0; i < ep->worker_count; i++)
             if (ep->workers[i].started)
@@ -184,7 +184,7 @@ np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
     code = open_resources(ep, error);
     if (code != NP_OK)
         return code;
-    np_process_add(ep);
+    np_fork_add(ep);
     code = np_accept_start(ep, error);
     error->activity = NP_DOING_START;
     if (code != NP_OK) {
@@ -206,8 +206,6 @@ np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
     while (ep->joined < ep->worker_count)
         np_cond_wait(&ep->ended, &ep->lock);
     np_mutex_unlock(&ep->lock);
-    np_store32(&ep->ready, 1);
-    np_worker_wake(&ep->workers[0]);
     return NP_OK;
 }
 
@@ -217,6 +215,9 @@ void np_endpoint_stop_begin(np_endpoint *ep) {
     if (np_load32(&ep->forked) || !np_cas32(&ep->phase, NP_PHASE_RUNNING, NP_PHASE_STOPPING))
         return;
     np_accept_stop(ep);
+    np_mutex_lock(&ep->lock);
+    np_cond_broadcast(&ep->ended);
+    np_mutex_unlock(&ep->lock);
     for (unsigned i = 0; i < ep->worker_count; i++) {
         np_store32(&ep->workers[i].stop_posted, 1);
         np_worker_wake(&ep->workers[i]);

@@ -3,12 +3,14 @@
  * thread to thread; the worker's thread stands back meanwhile. */
 #include "internal.h"
 
+enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */
+
 /* ---- the lease --------------------------------------------------------- */
 
 void np_lease_enter_worker(np_endpoint *ep) {
     np_lease *l = &ep->lease;
     np_mutex_lock(&l->lock);
-    while (l->guests)
+    while (np_load32(&l->guests))
         np_cond_wait(&l->changed, &l->lock);
     l->worker_polls = true;
     np_mutex_unlock(&l->lock);
@@ -25,7 +27,7 @@ void np_lease_leave_worker(np_endpoint *ep) {
 static void enter_guest(np_endpoint *ep) {
     np_lease *l = &ep->lease;
     np_mutex_lock(&l->lock);
-    l->guests++;
+    np_add32(&l->guests, 1);
     if (l->worker_polls)
         np_port_wake(&ep->workers[0].port);
     while (l->worker_polls)
@@ -36,7 +38,7 @@ static void enter_guest(np_endpoint *ep) {
 static void leave_guest(np_endpoint *ep) {
     np_lease *l = &ep->lease;
     np_mutex_lock(&l->lock);
-    l->guests--;
+    np_add32(&l->guests, (uint32_t)-1);
     np_cond_broadcast(&l->changed);
     np_mutex_unlock(&l->lock);
 }
@@ -62,7 +64,10 @@ static int64_t remaining(int64_t end) {
     return left > 0 ? left : 0;
 }
 
-static int64_t end_of(int64_t timeout_ns) { return timeout_ns < 0 ? -1 : np_now() + timeout_ns; }
+static int64_t end_of(int64_t timeout_ns) {
+    int64_t now = np_now();
+    return timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
+}
 
 /* Host code may run in there (signal handlers), and may call the engine. */
 static bool ask_interrupted(np_endpoint *ep, void *thread) {
@@ -77,13 +82,15 @@ static bool ask_interrupted(np_endpoint *ep, void *thread) {
 
 /* Delivers the backlog as it is now, not what is added meanwhile. */
 static void drain_backlog(np_endpoint *ep, void *thread, np_round *round) {
-    while (!round->leave && np_delivery_backlog(ep, thread, round))
+    size_t end = round->delivered + np_delivery_backlog_count(ep);
+    while (!round->leave && round->delivered < end && np_delivery_backlog(ep, thread, round))
         if (np_load32(&ep->forked))
             return;
 }
 
 static np_run_result run_marshalled(np_endpoint *ep, void *thread, int64_t end) {
     np_run_result result;
+    unsigned late = 0;
     enter_guest(ep);
     for (;;) {
         np_round round = {0};
@@ -106,11 +113,12 @@ static np_run_result run_marshalled(np_endpoint *ep, void *thread, int64_t end) 
         np_worker_poll(&ep->workers[0], thread, left, false, &round);
         if (np_load32(&ep->forked))
             return NP_RUN_STOPPED;
-        if (round.leave || (round.idle && !ask_interrupted(ep, thread))) {
+        if (round.leave || ((round.idle || round.attention) && !ask_interrupted(ep, thread))) {
             result = NP_RUN_INTERRUPTED;
             break;
         }
-        if (left == 0 && round.idle && !np_endpoint_has_stopped(ep)) {
+        /* What is there is still taken, but clients that never pause can't hold it. */
+        if (left == 0 && (round.idle || ++late == LATE_ROUNDS) && !np_endpoint_has_stopped(ep)) {
             result = NP_RUN_TIMEOUT;
             break;
         }
@@ -167,7 +175,7 @@ int64_t np_endpoint_dispatch(np_endpoint *ep, void *thread, int64_t timeout_ns) 
             np_worker_poll(&ep->workers[0], thread, left, false, &round);
             if (np_load32(&ep->forked))
                 return (int64_t)round.delivered;
-            if (round.idle && (left == 0 || !ask_interrupted(ep, thread)))
+            if (left == 0 || ((round.idle || round.attention) && !ask_interrupted(ep, thread)))
                 break;
         }
         leave_guest(ep);
@@ -190,10 +198,12 @@ void np_endpoint_interrupt(np_endpoint *ep) {
         return;
     np_mutex_lock(&ep->lock);
     if (!ep->closed && ep->worker_count) {
-        if (ep->config.marshalled)
+        if (ep->config.marshalled) {
+            np_store32(&ep->attention, 1);
             np_port_wake(&ep->workers[0].port);
-        else
+        } else {
             np_signal_set(&ep->quit_signal);
+        }
     }
     np_mutex_unlock(&ep->lock);
 }
@@ -233,7 +243,7 @@ static bool wait_stopped(np_endpoint *ep, void *thread, int64_t end) {
             np_cond_wait_for(&ep->ended, &ep->lock, remaining(end));
         bool stopped = np_endpoint_has_stopped(ep) && !np_load32(&ep->dispatching);
         np_mutex_unlock(&ep->lock);
-        if (stopped && !np_delivery_has_backlog(ep))
+        if (stopped && !np_delivery_backlog_count(ep))
             return true;
         if (remaining(end) == 0)
             return false;

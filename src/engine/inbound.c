@@ -100,10 +100,20 @@ static size_t reserve(uint64_t expected, size_t so_far) {
     return (size_t)(expected < believed ? expected : believed);
 }
 
+/* What the arriving message's buffer may still take.  The host may have made
+ * more room than it was asked for; what follows on the stream is another
+ * message's. */
+static size_t room_left(const np_connection *c) {
+    size_t end = c->arriving->capacity;
+    if (NP_LINK_FRAMED && end > c->expected)
+        end = (size_t)c->expected;
+    return end - c->arrived;
+}
+
 /* Puts what came for the arriving message into it; the bytes it took of n. */
 static size_t append(np_connection *c, const uint8_t *p, size_t n) {
     np_buffer *b = c->arriving;
-    size_t room = b->capacity - c->arrived;
+    size_t room = room_left(c);
     size_t take = n < room ? n : room;
     if (p != b->data + c->arrived)
         memcpy(b->data + c->arrived, p, take);
@@ -223,6 +233,8 @@ np_code np_inbound_feed(np_connection *c, np_batch *batch, const np_completion *
     np_tally came = {0};
     np_code code;
     if (c->endpoint->config.byte_mode) {
+        if (done->bytes == 0)
+            return NP_OK;
         came = (np_tally){1, done->bytes};
         code = emit(c, batch, done->data, done->bytes, NULL);
     } else if (NP_LINK_FRAMED) {
@@ -239,9 +251,9 @@ uint8_t *np_inbound_target(np_connection *c, size_t *capacity) {
     np_buffer *b = c->arriving;
     if (!b)
         return NULL;
-    *capacity = b->capacity - c->arrived;
+    *capacity = room_left(c);
     /* The end of a message may be read together with what follows it. */
-    if (NP_LINK_FRAMED && b->capacity == c->expected && *capacity < NP_DIRECT_SIZE)
+    if (NP_LINK_FRAMED && b->capacity >= c->expected && *capacity < NP_DIRECT_SIZE)
         return NULL;
     return b->data + c->arrived;
 }

@@ -208,13 +208,13 @@ typedef struct np_lease {
     np_mutex lock;
     np_cond changed;
     bool worker_polls;
-    unsigned guests;                /* inside or waiting to be */
-    bool guest_polls;
+    np_atomic_u32 guests;           /* inside or waiting to be; changed under lock */
 } np_lease;
 
 /* Events of a marshalled endpoint that no guest was there to take. */
 typedef struct np_backlog {
     np_mutex lock;
+    np_atomic_u32 any;              /* count > 0, for those without the lock */
     np_event *events;
     size_t first, count, capacity;
     np_signal signal;               /* set while count > 0 */
@@ -249,6 +249,7 @@ struct np_endpoint {
     np_backlog backlog;
     np_atomic_u32 dispatching;      /* a guest is inside run or dispatch */
     np_atomic_u32 quit;
+    np_atomic_u32 attention;        /* the guest is to ask np_host.interrupted */
     np_atomic_u32 ready;            /* READY is due; worker 0's poller reports it */
     np_signal quit_signal;          /* for run() of an endpoint that is not marshalled */
 
@@ -257,7 +258,7 @@ struct np_endpoint {
     np_atomic_u32 trashed;
 
     np_atomic_u64 connections_total, errors;
-    np_node process_node;           /* of all endpoints, for fork */
+    np_node fork_node;           /* of all endpoints, for fork */
 };
 
 /* ---- batch.c: events in the making ------------------------------------- */
@@ -335,6 +336,7 @@ typedef struct np_round {
     size_t delivered;
     bool idle;                      /* nothing completed, nothing was delivered */
     bool leave;                     /* the host wants the guest's call to end */
+    bool attention;                 /* np_endpoint_interrupt was called */
 } np_round;
 
 /* Gives the batch to the host now (a guest, or free-threaded), or queues it;
@@ -342,7 +344,7 @@ typedef struct np_round {
 void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round);
 /* Delivers a bounded number of queued events.  False: there were none. */
 bool np_delivery_backlog(np_endpoint *endpoint, void *thread, np_round *round);
-bool np_delivery_has_backlog(np_endpoint *endpoint);
+size_t np_delivery_backlog_count(np_endpoint *endpoint);
 /* Takes a buffer whose last reference is gone. */
 void np_delivery_trash(np_endpoint *endpoint, np_buffer *buffer);
 

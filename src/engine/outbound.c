@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-enum { SLICES = 64 };
+enum { SLICES = 64, SENT_KEPT = 64 };
 
 /* Chained by next; each goes back to the host. */
 static void trash_all(np_endpoint *endpoint, np_buffer *released) {
@@ -14,6 +14,13 @@ static void trash_all(np_endpoint *endpoint, np_buffer *released) {
         np_delivery_trash(endpoint, released);
         released = next;
     }
+}
+
+/* Reading pauses, and somebody may wait for DRAINED, from here on. */
+static void note_high_locked(np_connection *c) {
+    uint64_t high = c->endpoint->config.write_high_water;
+    if (high && c->out.bytes > high)
+        c->above_high = true;
 }
 
 /* Posts what follows from a change of the outbox; lock held. */
@@ -29,13 +36,10 @@ static void settle_locked(np_connection *c, np_tally whole) {
         requests |= NP_REQUEST_SENT;
     if (c->write_error.code)
         requests |= NP_REQUEST_WRITE_END;
-    if (config->write_high_water) {
-        if (c->out.bytes > config->write_high_water) {
-            c->above_high = true;
-        } else if (c->above_high && c->out.bytes < config->write_high_water / 4) {
-            c->above_high = false;
-            requests |= NP_REQUEST_DRAINED;
-        }
+    note_high_locked(c);
+    if (c->above_high && c->out.bytes <= config->write_high_water / 4) {
+        c->above_high = false;
+        requests |= NP_REQUEST_DRAINED;
     }
     /* A connection that drains ends when its outbox is empty. */
     if (c->out.count == 0 && np_load32(&c->visible) == NP_STATE_DRAINING)
@@ -52,8 +56,12 @@ static void write_failed_locked(np_connection *c, np_code code, int os) {
 }
 
 void np_outbound_flush_locked(np_connection *c) {
-    if (!c->linked || c->aborted || c->writing || c->write_error.code)
+    if (!c->linked || c->aborted || c->write_error.code)
         return;
+    if (c->writing) {
+        settle_locked(c, (np_tally){0});    /* more waits now */
+        return;
+    }
     bool one = !NP_LINK_FRAMED;
     np_tally whole = {0};
     np_buffer *released = NULL;
@@ -63,7 +71,7 @@ void np_outbound_flush_locked(np_connection *c) {
         size_t taken = 0;
         int os = 0;
         np_code code = np_link_write(&c->link, &c->write_op, slices, n, &taken, &os);
-        if (taken)
+        if (taken || code == NP_OK)     /* an empty write of a byte stream takes nothing */
             np_outbox_advance(&c->out, taken, false, &released, &whole);
         if (code == NP_PENDING) {
             c->writing = true;
@@ -146,6 +154,7 @@ np_code np_outbound_write(np_connection *c, const void *data, size_t size, np_bu
     if (code == NP_OK) {
         if (batch && batch->worker == c->worker) {
             np_store64(&c->pending, c->out.bytes);
+            note_high_locked(c);
             if (!c->dirty) {
                 c->dirty = true;
                 c->dirty_next = batch->dirty;
@@ -161,14 +170,17 @@ np_code np_outbound_write(np_connection *c, const void *data, size_t size, np_bu
 
 void np_outbound_report(np_connection *c, np_batch *batch) {
     np_mutex_lock(&c->lock);
-    void **sent = c->out.sent;
-    size_t count = c->out.sent_count;
-    c->out.sent = NULL;
-    c->out.sent_count = c->out.sent_capacity = 0;
+    np_outbox *out = &c->out;
+    for (size_t i = 0; i < out->sent_count; i++)
+        np_batch_add(batch, NP_EVENT_SENT, c)->cookie = out->sent[i];
+    out->sent_count = 0;
+    /* Records that are still queued rely on their place in the list. */
+    if (out->count == 0 && out->sent_capacity > SENT_KEPT) {
+        free(out->sent);
+        out->sent = NULL;
+        out->sent_capacity = 0;
+    }
     np_mutex_unlock(&c->lock);
-    for (size_t i = 0; i < count; i++)
-        np_batch_add(batch, NP_EVENT_SENT, c)->cookie = sent[i];
-    free(sent);
 }
 
 void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error) {

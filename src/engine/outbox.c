@@ -129,17 +129,20 @@ size_t np_outbox_gather(const np_outbox *out, np_slice *slices, size_t max, bool
     for (uint32_t i = 0; i < records && n < max; i++) {
         const np_record *r = &out->records[(out->head + i) & (out->capacity - 1)];
         uint32_t rest = skip >= r->inline_size ? 0 : r->inline_size - (uint32_t)skip;
-        if (rest) {
+        /* Merged writes may lie in several chunks. */
+        while (rest && n < max) {
             while (at == chunk->tail) {
                 chunk = chunk->next;
                 at = chunk->head;
             }
+            uint32_t here = chunk->tail - at < rest ? chunk->tail - at : rest;
             const uint8_t *p = chunk->data + at;
             if (n && slices[n - 1].data + slices[n - 1].size == p)
-                slices[n - 1].size += rest;
+                slices[n - 1].size += here;
             else
-                slices[n++] = (np_slice){p, rest};
-            at += rest;
+                slices[n++] = (np_slice){p, here};
+            at += here;
+            rest -= here;
         }
         if (r->held && n < max) {
             uint64_t done = skip > r->inline_size ? skip - r->inline_size : 0;

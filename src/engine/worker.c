@@ -57,12 +57,16 @@ static np_connection *take_posted(np_worker *worker) {
     return c;
 }
 
-static bool has_posted(np_worker *worker) {
+/* Why the poller must not sleep.  All that np_port_wake is called for is seen
+ * here, as a wake may be lost on a wait that did not sleep. */
+static bool has_posted(np_worker *worker, bool queue) {
+    np_endpoint *ep = worker->endpoint;
     np_mutex_lock(&worker->post_lock);
     bool any = worker->posted != NULL;
     np_mutex_unlock(&worker->post_lock);
     return any || (np_load32(&worker->stop_posted) && !worker->stopping)
-           || (worker->index == 0 && np_load32(&worker->endpoint->ready));
+           || (worker->index == 0 && np_load32(&ep->ready))
+           || (queue ? np_load32(&ep->lease.guests) : np_load32(&ep->attention));
 }
 
 static void process_posted(np_worker *worker, np_batch *batch) {
@@ -130,7 +134,7 @@ void np_worker_process(np_worker *worker, np_batch *batch, size_t count) {
     }
 }
 
-static size_t wait(np_worker *worker, int64_t timeout_ns) {
+static size_t wait(np_worker *worker, int64_t timeout_ns, bool queue) {
     size_t count = 0;
     np_arena *arena = &worker->batch.arena;
     int64_t spin = (int64_t)worker->endpoint->config.spin_us * 1000;
@@ -138,13 +142,13 @@ static size_t wait(np_worker *worker, int64_t timeout_ns) {
         int64_t end = np_now() + spin;
         do {
             np_port_wait(&worker->port, arena, worker->completions, NP_COMPLETIONS, 0, &count);
-        } while (!count && !has_posted(worker) && np_now() < end);
+        } while (!count && !has_posted(worker, queue) && np_now() < end);
         if (count)
             return count;
     }
     if (timeout_ns) {
         np_swap32(&worker->asleep, 1);
-        if (has_posted(worker))
+        if (has_posted(worker, queue))
             timeout_ns = 0;
     }
     np_port_wait(&worker->port, arena, worker->completions, NP_COMPLETIONS, timeout_ns, &count);
@@ -159,15 +163,18 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
         && np_swap32(&worker->endpoint->ready, 0))
         np_batch_add(batch, NP_EVENT_READY, NULL);
     process_posted(worker, batch);
-    if (np_load32(&worker->stop_posted) && !worker->stopping)
+    bool stops_now = np_load32(&worker->stop_posted) && !worker->stopping;
+    if (stops_now)
         begin_stop(worker, batch);
-    if (batch->count || batch->touched)
+    /* A worker that begins to stop may have nothing left that would wake it. */
+    if (batch->count || batch->touched || stops_now)
         timeout_ns = 0;
-    size_t count = wait(worker, until_timer(worker, timeout_ns));
+    size_t count = wait(worker, until_timer(worker, timeout_ns), queue);
     np_worker_process(worker, batch, count);
     fire_timers(worker, batch);
     np_delivery_run(batch, thread, queue, round);
     round->idle = count == 0 && round->delivered == 0;
+    round->attention = !queue && np_swap32(&worker->endpoint->attention, 0);
     if (np_load32(&worker->endpoint->forked))
         return;
     if (is_empty(worker) && !np_load32(&worker->drained)) {
@@ -178,11 +185,15 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
 
 /* ---- the thread -------------------------------------------------------- */
 
+/* No worker polls before all are there, so that READY comes first. */
 static void join(np_worker *worker) {
     np_endpoint *ep = worker->endpoint;
     np_mutex_lock(&ep->lock);
-    ep->joined++;
+    if (++ep->joined == ep->worker_count)
+        np_store32(&ep->ready, 1);
     np_cond_broadcast(&ep->ended);
+    while (ep->joined < ep->worker_count && !np_endpoint_is_stopping(ep))
+        np_cond_wait(&ep->ended, &ep->lock);
     np_mutex_unlock(&ep->lock);
 }
 

@@ -196,6 +196,9 @@ static void update_watch_locked(np_listener *l) {
 
 np_code np_listener_attach(np_listener *l, np_port *port, np_error *error) {
     struct epoll_event e = {.events = 0, .data.ptr = l};
+    /* So many workers accept; the others get their connections from these. */
+    if (l->port_count == NP_LISTENER_PORTS)
+        return NP_OK;
     if (epoll_ctl(port->epoll, EPOLL_CTL_ADD, l->fd, &e) != 0)
         return np_system_error(error, errno);
     np_mutex_lock(&l->lock);

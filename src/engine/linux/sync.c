@@ -40,8 +40,12 @@ int np_thread_start(np_thread *t, np_thread_main main, void *arg) {
         return ENOMEM;
     s->main = main;
     s->arg = arg;
+    /* Those of a crash stay: they can only be the thread's own. */
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
     sigset_t all, old;
     sigfillset(&all);
+    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+        sigdelset(&all, crashes[i]);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int err = pthread_create(t, NULL, run, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -3,34 +3,34 @@
  * child needs (the list's, and each endpoint's, which guards its connections),
  * and the child does no more than close descriptors: peers then see the parent
  * close when it does. */
-#include "process.h"
+#include "fork.h"
 
 #include "internal.h"
 
 static np_mutex lock = NP_MUTEX_INIT;
 static np_list endpoints = {&endpoints, &endpoints};
 
-void np_process_add(np_endpoint *ep) {
+void np_fork_add(np_endpoint *ep) {
     np_mutex_lock(&lock);
-    np_list_append(&endpoints, &ep->process_node);
+    np_list_append(&endpoints, &ep->fork_node);
     np_mutex_unlock(&lock);
 }
 
-void np_process_remove(np_endpoint *ep) {
+void np_fork_remove(np_endpoint *ep) {
     np_mutex_lock(&lock);
-    np_list_remove(&ep->process_node);
+    np_list_remove(&ep->fork_node);
     np_mutex_unlock(&lock);
 }
 
 void np_fork_prepare(void) {
     np_mutex_lock(&lock);
     for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
-        np_mutex_lock(&NP_ENTRY(n, np_endpoint, process_node)->lock);
+        np_mutex_lock(&NP_ENTRY(n, np_endpoint, fork_node)->lock);
 }
 
 void np_fork_parent(void) {
     for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
-        np_mutex_unlock(&NP_ENTRY(n, np_endpoint, process_node)->lock);
+        np_mutex_unlock(&NP_ENTRY(n, np_endpoint, fork_node)->lock);
     np_mutex_unlock(&lock);
 }
 
@@ -50,7 +50,7 @@ static void abandon(np_endpoint *ep) {
 
 void np_fork_child(void) {
     for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
-        abandon(NP_ENTRY(n, np_endpoint, process_node));
+        abandon(NP_ENTRY(n, np_endpoint, fork_node));
     np_list_init(&endpoints);
     np_mutex_init(&lock);
 }

@@ -1,0 +1,80 @@
+"""Fixtures of all tests."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+
+import pytest
+from support import WINDOWS, Client, eventually, running, thread_count
+
+import npipes
+
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config):
+    # A handler or a thread that fails unnoticed is a failure of the test.
+    for warning in ("PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning"):
+        config.addinivalue_line("filterwarnings", f"error::pytest.{warning}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime_directory():
+    """Linux: a private and short directory for this session's sockets."""
+    if WINDOWS:
+        yield None
+        return
+    path = tempfile.mkdtemp(prefix="np-", dir="/tmp")
+    old = os.environ.get("NPIPES_DIR")
+    os.environ["NPIPES_DIR"] = path
+    yield path
+    if old is None:
+        del os.environ["NPIPES_DIR"]
+    else:
+        os.environ["NPIPES_DIR"] = old
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(request):
+    before = thread_count()
+    yield
+    assert eventually(lambda: thread_count() <= before, 5), "the test left threads behind"
+
+
+@pytest.fixture
+def new_name():
+    """Makes leaf names that nobody else has."""
+    return lambda: f"npipes-test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def pipe_name(new_name):
+    return new_name()
+
+
+@pytest.fixture(params=[True, False], ids=["workers", "run"])
+def free(request):
+    """Where events run: free_threading_events."""
+    return request.param
+
+
+@pytest.fixture
+def serve(pipe_name):
+    """Starts servers that end with the test, each with a thread inside run() where it needs one."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name=pipe_name, **options):
+            options.setdefault("free_threading_events", True)
+            return stack.enter_context(running(npipes.Server(name, **options)))
+
+        yield start
+
+
+@pytest.fixture
+def connect(serve):
+    """Connects clients that are closed when the test ends, before its servers stop."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: stack.enter_context(Client(server))

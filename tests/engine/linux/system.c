@@ -1,0 +1,35 @@
+#include "system.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+static char directory[64];
+static unsigned names;
+
+bool system_begin(void) {
+    snprintf(directory, sizeof directory, "/tmp/npipes-test-XXXXXX");
+    return mkdtemp(directory) && setenv("NPIPES_DIR", directory, 1) == 0;
+}
+
+/* Fails, and leaves the directory to be looked at, when a test left a file. */
+void system_end(void) {
+    if (rmdir(directory) != 0)
+        printf("%s is not empty\n", directory);
+}
+
+void system_sleep(unsigned milliseconds) {
+    struct timespec t = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+void system_name(char *out, size_t capacity) { snprintf(out, capacity, "test-%u", ++names); }
+
+bool system_waitable(intptr_t waitable, unsigned milliseconds) {
+    struct pollfd p = {.fd = (int)waitable, .events = POLLIN};
+    return poll(&p, 1, (int)milliseconds) == 1;
+}
+
+const char *system_shares_names(void) { return NULL; }

@@ -1,0 +1,4 @@
+#include "system.h"
+const test system_tests[] = {
+    {0},
+};

@@ -1,0 +1,10 @@
+#include "suites.h"
+#include "system.h"
+
+int main(int argc, char **argv) {
+    static const test *const tables[] = {
+        frame_tests, outbox_tests, parts_tests, messages_tests,
+        system_tests, NULL,
+    };
+    return harness_main(tables, argc, argv);
+}

@@ -1,0 +1,26 @@
+/* The few things the tests need of an operating system beside the client. */
+#ifndef SYSTEM_H
+#define SYSTEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "harness.h"
+
+/* Around all tests: a place for the names of this run. */
+bool system_begin(void);
+void system_end(void);
+
+void system_sleep(unsigned milliseconds);
+/* A leaf name that nobody else uses. */
+void system_name(char *out, size_t capacity);
+/* Whether an endpoint's waitable is signalled, or is within the time. */
+bool system_waitable(intptr_t waitable, unsigned milliseconds);
+/* Why a second server on a live name is not refused here; NULL: it is. */
+const char *system_shares_names(void);
+
+/* The tests that only this system can run. */
+extern const test system_tests[];
+
+#endif
