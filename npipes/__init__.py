@@ -20,6 +20,8 @@ from npipes._npipes import (
     address,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AccessDeniedError",
     "MessageTooLargeError",

@@ -1,5 +1,6 @@
 """Starting, stopping, starting again, being dropped, and the interpreter's exit."""
 
+import contextlib
 import gc
 import threading
 import time
@@ -8,16 +9,17 @@ import weakref
 import pytest
 from support import (
     TIMEOUT,
+    WINDOWS,
     Client,
     Log,
     descriptor_count,
     echo,
     eventually,
     linux_only,
+    python_process,
     run_python,
     running,
     thread_count,
-    unraisable,
 )
 
 import npipes
@@ -47,8 +49,6 @@ def test_start_and_stop_are_idempotent(pipe_name, free):
         assert server.start() is None
         assert server.start() is None
         assert server.is_running
-        assert eventually(lambda: free or server.dispatch() or True) and (
-            not free or log.wait("on_ready", count))
         assert server.stop() is None
         assert server.stop() is None
         assert len(log.of("on_ready")) == count
@@ -253,7 +253,7 @@ def test_a_server_that_is_dropped_is_stopped(pipe_name, free):
         del server
         assert gone() is None
         assert client.has_ended()
-        assert thread_count() < before or free is None
+        assert WINDOWS or eventually(lambda: thread_count() < before)
     assert log.names() == ["on_connected", "on_disconnected"]
     ((conn,),) = log.of("on_disconnected")
     assert conn.server is None
@@ -550,9 +550,14 @@ def test_the_interpreter_exits_whatever_a_server_is_doing(pipe_name, state, said
     assert run_python(EXIT, pipe_name, state, timeout=TIMEOUT).split() == said.split()
 
 
-@pytest.mark.parametrize("state", ["free client blocked", "marshalled in run client blocked"])
-def test_a_handler_that_never_returns_keeps_no_interpreter_from_exiting(pipe_name, state):
-    assert run_python(EXIT, pipe_name, state, timeout=TIMEOUT).split() == ["end"]
+def test_a_handler_that_never_returns_keeps_no_interpreter_from_exiting(new_name):
+    states = ["free client blocked", "marshalled in run client blocked"]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(python_process(EXIT, new_name(), state))
+                     for state in states]
+        for process in processes:
+            assert process.communicate(timeout=TIMEOUT) == ("end\n", "")
+            assert process.returncode == 0
 
 
 def test_an_exit_handler_may_use_its_server(pipe_name):

@@ -440,8 +440,8 @@ SERVER_IN_RUN = """
     with server:
         if "handler" in how:
             signal.signal(signal.SIGTERM, lambda *_: server.quit())
-        print(server.address, flush=True)
         try:
+            print(server.address, flush=True)
             if "dispatch" in how:
                 while True:
                     server.dispatch(timeout=None)

@@ -65,22 +65,36 @@ static void on_connected(server_object *s, bridge_thread *t, np_event *e) {
     Py_DECREF(c);
 }
 
-static void on_message(server_object *s, bridge_thread *t, PyObject *c, np_event *e) {
-    PyObject *data = payload_message(e);
-    if (!data) {
-        PyErr_WriteUnraisable(c);
-        return;
-    }
-    PyObject *args[] = {NULL, c, data, e->cookie ? e->cookie : Py_None};
-    call(s, t, ON_MESSAGE, args, 3);
-    Py_DECREF(data);
+static bool is_message_of(const np_event *e, const np_connection *connection) {
+    return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
 }
 
-/* Every message of one connection that follows e in the batch; how many. */
+/* Messages of one connection, e and those that follow it; how many. */
+static size_t on_message(server_object *s, bridge_thread *t, PyObject *c, np_event *e,
+                         size_t left) {
+    np_connection *connection = e->connection;
+    size_t n = 0;
+    do {
+        PyObject *data = payload_message(&e[n]);
+        if (data) {
+            PyObject *cookie = e[n].cookie;
+            PyObject *args[] = {NULL, c, data, cookie ? cookie : Py_None};
+            call(s, t, ON_MESSAGE, args, 3);
+            Py_DECREF(data);
+        } else {
+            PyErr_WriteUnraisable(c);
+        }
+        Py_CLEAR(e[n].cookie);
+    } while (++n < left && is_message_of(&e[n], connection)
+             && !s->resolved[ON_MESSAGES].callable);
+    return n;
+}
+
+/* The same as one list. */
 static size_t on_messages(server_object *s, bridge_thread *t, PyObject *c, np_event *e,
                           size_t left) {
     size_t n = 1;
-    while (n < left && e[n].kind == NP_EVENT_MESSAGE && e[n].connection == e->connection)
+    while (n < left && is_message_of(&e[n], e->connection))
         n++;
     PyObject *list = PyList_New((Py_ssize_t)n);
     for (size_t i = 0; list && i < n; i++) {
@@ -153,7 +167,7 @@ static size_t deliver_one(server_object *s, bridge_thread *t, np_event *e, size_
         else if (e->kind == NP_EVENT_MESSAGE && s->resolved[ON_MESSAGES].callable)
             taken = on_messages(s, t, c, e, left);
         else if (e->kind == NP_EVENT_MESSAGE)
-            on_message(s, t, c, e);
+            taken = on_message(s, t, c, e, left);
         else if (e->kind == NP_EVENT_SENT)
             call(s, t, ON_SENT, args, 2);
         else if (e->kind == NP_EVENT_DRAINED)
@@ -242,7 +256,11 @@ void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
 /* ---- life -------------------------------------------------------------- */
 
 static np_buffer *buffer_new(void *user, size_t size) {
-    (void)user;
+    server_object *server = ((bridge *)user)->server;
+    if (server && !server->state->expects_large) {
+        server->state->expects_large = true;
+        host_expect_large_messages();
+    }
     return payload_new(size);
 }
 

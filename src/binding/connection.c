@@ -125,13 +125,83 @@ static PyObject *connection_write(PyObject *op, PyObject *const *args, Py_ssize_
         && parse_pair("write", "data", args, count, names, given) < 0)
         return NULL;
     payload p;
-    if (payload_get(&p, given[0], false) < 0)
+    if (PyBytes_CheckExact(given[0]) && PyBytes_GET_SIZE(given[0]) < NP_PAYLOAD_HOLD) {
+        /* Most messages: small, and copied by the engine at once. */
+        p.data = PyBytes_AS_STRING(given[0]);
+        p.size = PyBytes_GET_SIZE(given[0]);
+        p.hold = NULL;
+        p.view.obj = NULL;
+    } else if (payload_get(&p, given[0], false) < 0) {
         return NULL;
+    }
     if (p.size == 0) {
         payload_release(&p);
         Py_RETURN_NONE;
     }
     return write_payload(self, &p, given[1]);
+}
+
+/* The messages of a sequence as the engine takes them; those that are empty
+ * are left out, as by write(). */
+static int collect(PyObject *sequence, payload *payloads, np_message *messages, size_t *count) {
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
+    PyObject **items = PySequence_Fast_ITEMS(sequence);
+    *count = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        payload *p = &payloads[*count];
+        if (payload_get(p, items[i], false) < 0)
+            return -1;
+        if (p->size == 0) {
+            payload_release(p);
+            continue;
+        }
+        messages[(*count)++] = (np_message){p->data, (size_t)p->size, p->hold};
+    }
+    return 0;
+}
+
+static PyObject *write_sequence(connection_object *self, PyObject *sequence, PyObject *cookie) {
+    size_t n = (size_t)PySequence_Fast_GET_SIZE(sequence), count = 0;
+    payload *payloads = PyMem_Calloc(n + 1, sizeof *payloads);
+    np_message *messages = PyMem_Calloc(n + 1, sizeof *messages);
+    np_error error = {0};
+    np_code code = NP_E_MEMORY;
+    int collected = -1;
+    if (payloads && messages)
+        collected = collect(sequence, payloads, messages, &count);
+    else
+        PyErr_NoMemory();
+    if (collected == 0) {
+        Py_XINCREF(cookie);
+        code = count ? np_connection_write_many(self->connection, messages, count, cookie, &error)
+                     : NP_OK;
+        if (code != NP_OK || !count)
+            Py_XDECREF(cookie);
+    }
+    for (size_t i = 0; i < count; i++)
+        payload_release(&payloads[i]);
+    PyMem_Free(payloads);
+    PyMem_Free(messages);
+    np_endpoint_discard(np_connection_endpoint(self->connection));
+    if (collected < 0)
+        return NULL;
+    if (code != NP_OK)
+        return errors_raise(self->state, &error, address_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *connection_write_many(PyObject *op, PyObject *const *args, Py_ssize_t count,
+                                       PyObject *names) {
+    PyObject *given[2];
+    if (parse_pair("write_many", "messages", args, count, names, given) < 0)
+        return NULL;
+    /* A copy: what a message's buffer does must not change the list. */
+    PyObject *sequence = PySequence_Tuple(given[0]);
+    if (!sequence)
+        return NULL;
+    PyObject *r = write_sequence((connection_object *)op, sequence, given[1]);
+    Py_DECREF(sequence);
+    return r;
 }
 
 static PyObject *connection_read(PyObject *op, PyObject *args, PyObject *kwargs) {
@@ -265,6 +335,11 @@ static PyMethodDef methods[] = {
      "no-op.  Inside a handler it goes out with the batch, from another thread at once.\n"
      "on_sent gets the cookie when all of it was handed over.  Raises PipeClosedError once the\n"
      "connection is closed and QueueFullError beyond max_pending_bytes.  Any thread."},
+    {"write_many", (PyCFunction)(void (*)(void))connection_write_many,
+     METH_FASTCALL | METH_KEYWORDS,
+     "write_many($self, /, messages, cookie=None)\n--\n\n"
+     "Send every item of an iterable of bytes-like objects as a message of its own, like one\n"
+     "write(): all are accepted or none, and on_sent comes once, after the last.  Any thread."},
     {"read", (PyCFunction)(void (*)(void))connection_read, METH_VARARGS | METH_KEYWORDS,
      "read($self, /, cookie=None)\n--\n\n"
      "Ask for one message, of a server with continuous_read=False; on_message gets the cookie.\n"

@@ -2,8 +2,6 @@
  * copied; anything that could change under our hands is copied by the engine. */
 #include "state.h"
 
-#define PAYLOAD_HOLD (64 * 1024)
-
 static bool grow(np_buffer *buffer, size_t capacity) {
     PyObject *owner = np_buffer_owner(buffer);
     if (_PyBytes_Resize(&owner, (Py_ssize_t)capacity) < 0) {
@@ -62,7 +60,7 @@ int payload_get(payload *p, PyObject *object, bool hold) {
             PyBuffer_Release(&p->view);
         return p->hold ? 0 : -1;
     }
-    if (hold || p->size >= PAYLOAD_HOLD) {
+    if (hold || p->size >= NP_PAYLOAD_HOLD) {
         p->hold = wrap(object);
         if (!p->hold)
             return -1;

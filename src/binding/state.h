@@ -17,6 +17,7 @@ typedef struct module_state {
         *access_error, *timeout_error;
     PyTypeObject *server_type, *connection_type, *peer_type, *stats_type;
     PyObject *str_operation, *str_cookie;
+    bool expects_large;                 /* host_expect_large_messages was called */
     server_object *running;             /* every started server; a list through next_running */
 } module_state;
 
@@ -115,11 +116,14 @@ typedef struct payload {
     np_buffer *hold;        /* not NULL: the engine may keep the bytes object */
 } payload;
 
+enum { NP_PAYLOAD_HOLD = 64 * 1024 };
+
 /* hold: at any size (broadcast); else from NP_PAYLOAD_HOLD bytes on. */
 int payload_get(payload *p, PyObject *object, bool hold);
 void payload_release(payload *p);
 /* Python's owner of a buffer whose last reference is gone. */
 void payload_discard(np_buffer *buffer);
+/* Memory for a large message. */
 np_buffer *payload_new(size_t size);
 /* The message of an event as bytes; takes the buffer out of it where it can. */
 PyObject *payload_message(np_event *event);
@@ -145,6 +149,8 @@ typedef struct interrupt_watch {
 } interrupt_watch;
 void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint);
 void interrupt_watch_end(interrupt_watch *watch);
+/* Once, before the first large message's memory is allocated. */
+void host_expect_large_messages(void);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
 /* The OSError of a system error; value, exception set on failure. */

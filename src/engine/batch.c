@@ -21,23 +21,13 @@ void np_batch_close(np_batch *batch) {
     batch->arena.data = NULL;
 }
 
-static void grow(np_batch *batch) {
+void np_batch_grow(np_batch *batch) {
     size_t capacity = batch->capacity * 2;
     np_event *events = realloc(batch->events, capacity * sizeof *events);
     if (!events)
         abort();
     batch->events = events;
     batch->capacity = capacity;
-}
-
-np_event *np_batch_add(np_batch *batch, np_event_kind kind, np_connection *connection) {
-    if (batch->count == batch->capacity)
-        grow(batch);
-    np_event *e = &batch->events[batch->count++];
-    e->kind = kind;
-    e->connection = connection;
-    e->cookie = NULL;
-    return e;
 }
 
 void np_batch_error(np_batch *batch, np_connection *connection, np_error error, void *cookie) {

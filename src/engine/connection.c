@@ -371,7 +371,17 @@ np_code np_connection_write(np_connection *c, const void *data, size_t size, np_
         *error = np_error_make(NP_E_FORKED, NP_DOING_WRITE);
         return NP_E_FORKED;
     }
-    return np_outbound_write(c, data, size, hold, cookie, error);
+    np_message message = {data, size, hold};
+    return np_outbound_write(c, &message, 1, cookie, error);
+}
+
+np_code np_connection_write_many(np_connection *c, const np_message *messages, size_t count,
+                                 void *cookie, np_error *error) {
+    if (np_load32(&c->endpoint->forked)) {
+        *error = np_error_make(NP_E_FORKED, NP_DOING_WRITE);
+        return NP_E_FORKED;
+    }
+    return np_outbound_write(c, messages, count, cookie, error);
 }
 
 np_code np_connection_read(np_connection *c, void *cookie) {

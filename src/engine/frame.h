@@ -15,6 +15,13 @@ typedef enum np_frame_result {
     NP_FRAME_BAD        /* a length that can't be; *length is its bits */
 } np_frame_result;
 
+static inline void np_frame_put32(uint8_t *p, uint32_t x) {
+    p[0] = (uint8_t)(x >> 24);
+    p[1] = (uint8_t)(x >> 16);
+    p[2] = (uint8_t)(x >> 8);
+    p[3] = (uint8_t)x;
+}
+
 /* Writes the header of a message; its size. */
 unsigned np_frame_encode(uint8_t out[NP_HEADER_MAX], uint64_t length);
 

@@ -166,6 +166,7 @@ static np_frame_result next_header(np_connection *c, const uint8_t *p, size_t n,
 static np_code feed_frames(np_connection *c, np_batch *batch, const uint8_t *p, size_t n,
                            np_tally *came, np_error *error) {
     np_code code = NP_OK;
+    bool continuous = c->endpoint->config.continuous_read;
     while (n && code == NP_OK) {
         if (c->arriving) {
             size_t taken = append(c, p, n);
@@ -195,7 +196,10 @@ static np_code feed_frames(np_connection *c, np_batch *batch, const uint8_t *p, 
             code = begin(c, batch, length, p, n);
             break;
         }
-        code = emit(c, batch, p, (size_t)length, NULL);
+        if (continuous)
+            add_message(c, batch, p, (size_t)length, NULL, NULL);
+        else
+            code = emit(c, batch, p, (size_t)length, NULL);
         came->messages++;
         came->bytes += length;
         p += length;

@@ -267,9 +267,21 @@ extern NP_THREAD_LOCAL np_batch *np_current_batch;  /* whose events this thread 
 
 bool np_batch_open(np_batch *batch, np_worker *worker);
 void np_batch_close(np_batch *batch);
-/* A new event at the end; never NULL: without memory the process's state can't
- * be reported any more, so it aborts. */
-np_event *np_batch_add(np_batch *batch, np_event_kind kind, np_connection *connection);
+/* Without memory for events the engine's state can't be reported any more: it
+ * aborts. */
+void np_batch_grow(np_batch *batch);
+
+/* A new event at the end; never NULL. */
+static inline np_event *np_batch_add(np_batch *batch, np_event_kind kind,
+                                     np_connection *connection) {
+    if (batch->count == batch->capacity)
+        np_batch_grow(batch);
+    np_event *e = &batch->events[batch->count++];
+    e->kind = kind;
+    e->connection = connection;
+    e->cookie = NULL;
+    return e;
+}
 void np_batch_error(np_batch *batch, np_connection *connection, np_error error, void *cookie);
 void np_batch_touch(np_batch *batch, np_connection *connection);
 void np_batch_reset(np_batch *batch);
@@ -291,7 +303,7 @@ void np_inbound_clear(np_connection *c);
 
 /* ---- outbound.c: accepted writes to the link --------------------------- */
 
-np_code np_outbound_write(np_connection *c, const void *data, size_t size, np_buffer *hold,
+np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
                           void *cookie, np_error *error);
 /* Hands over what the link takes; connection's lock held.  Posts what follows
  * from it (sent, drained, failed) as requests. */

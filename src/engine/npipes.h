@@ -258,6 +258,16 @@ np_endpoint *np_connection_endpoint(const np_connection *connection);
  * it goes out with the batch, else at once.  Empty messages are sent. */
 np_code np_connection_write(np_connection *connection, const void *data, size_t size,
                             np_buffer *hold, void *cookie, np_error *error);
+/* A message of several that go out together. */
+typedef struct np_message {
+    const void *data;
+    size_t size;
+    np_buffer *hold;
+} np_message;
+
+/* Accepts all of them, or none: as one write that has one cookie. */
+np_code np_connection_write_many(np_connection *connection, const np_message *messages,
+                                 size_t count, void *cookie, np_error *error);
 /* Asks for one message; for continuous_read=false only (else NP_E_STATE). */
 np_code np_connection_read(np_connection *connection, void *cookie);
 /* Stops reading, hands over what was written (for at most NP_LINGER_NS), closes. */

@@ -113,8 +113,8 @@ static np_code refuse(np_code code, np_error *error, uint64_t value, uint64_t li
     return code;
 }
 
-static np_code add_locked(np_connection *c, const void *data, size_t size, np_buffer *hold,
-                          void *cookie, np_error *error) {
+/* Whether so many bytes may wait: always, if one message finds nothing waiting. */
+static np_code check_locked(np_connection *c, uint64_t size, np_error *error) {
     const np_config *config = &c->endpoint->config;
     if (c->write_closed)
         return refuse(NP_E_CLOSED, error, size, 0);
@@ -123,34 +123,56 @@ static np_code add_locked(np_connection *c, const void *data, size_t size, np_bu
         limit = config->max_message_size;
     if (c->out.bytes + size > limit && (c->out.count || size > limit))
         return refuse(NP_E_FULL, error, size, limit);
-    np_buffer *held = NULL;
-    if (hold) {
-        np_buffer_retain(hold);
-        held = hold;
+    return NP_OK;
+}
+
+static np_code add_locked(np_connection *c, const np_message *m, void *cookie, bool report,
+                          np_error *error) {
+    bool framed = NP_LINK_FRAMED && !c->endpoint->config.byte_mode;
+    size_t size = m->size;
+    if (framed && !report && !m->hold && size < NP_HOLD_SIZE
+        && np_outbox_extend(&c->out, m->data, (uint32_t)size))
+        return NP_OK;
+    np_buffer *held = m->hold;
+    if (held) {
+        np_buffer_retain(held);
     } else if (size >= NP_HOLD_SIZE) {
         held = np_buffer_new(size);
         if (!held)
             return refuse(NP_E_MEMORY, error, size, 0);
-        memcpy(held->data, data, size);
+        memcpy(held->data, m->data, size);
         held->size = size;
     }
     uint8_t header[NP_HEADER_MAX];
-    bool framed = NP_LINK_FRAMED && !config->byte_mode;
     unsigned header_size = framed ? np_frame_encode(header, size) : 0;
-    np_record record = {.cookie = cookie, .held = held,
-                        .report = cookie || np_load32(&c->endpoint->want_sent)};
-    if (np_outbox_add(&c->out, &record, header, header_size, data, size, NP_LINK_FRAMED))
+    np_record record = {.cookie = cookie, .held = held, .report = report};
+    if (np_outbox_add(&c->out, &record, header, header_size, m->data, size, NP_LINK_FRAMED))
         return NP_OK;
     if (held && np_buffer_drop(held))
         np_delivery_trash(c->endpoint, held);
     return refuse(NP_E_MEMORY, error, size, 0);
 }
 
-np_code np_outbound_write(np_connection *c, const void *data, size_t size, np_buffer *hold,
+/* The last of several carries the cookie, and is the one that is reported. */
+static np_code add_all_locked(np_connection *c, const np_message *messages, size_t count,
+                              void *cookie, np_error *error) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += messages[i].size;
+    np_code code = check_locked(c, total, error);
+    bool report = cookie || np_load32(&c->endpoint->want_sent);
+    for (size_t i = 0; i < count && code == NP_OK; i++) {
+        bool last = i + 1 == count;
+        code = add_locked(c, &messages[i], last ? cookie : NULL, last && report, error);
+    }
+    return code;
+}
+
+np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
                           void *cookie, np_error *error) {
     np_batch *batch = np_current_batch;
     np_mutex_lock(&c->lock);
-    np_code code = add_locked(c, data, size, hold, cookie, error);
+    np_code code = add_all_locked(c, messages, count, cookie, error);
     if (code == NP_OK) {
         if (batch && batch->worker == c->worker) {
             np_store64(&c->pending, c->out.bytes);

@@ -5,16 +5,9 @@
 
 #include "buffer.h"
 
-struct np_chunk {
-    np_chunk *next;
-    uint32_t capacity, head, tail;
-    uint8_t data[];
-};
-
 enum {
     CHUNK_SMALL = 1024 - 24,        /* kept by an idle connection */
     CHUNK_LARGE = 64 * 1024,
-    MERGED_MAX = 1 << 30,           /* inline_size has 32 bits */
     RECORDS_KEPT = 128
 };
 
@@ -91,7 +84,7 @@ bool np_outbox_add(np_outbox *out, const np_record *record, const uint8_t *heade
     out->bytes += (uint64_t)header_size + size;
     if (merge && out->count && !held && !record->report) {
         np_record *tail = &out->records[(out->head + out->count - 1) & (out->capacity - 1)];
-        if (!tail->held && !tail->report && tail->size < MERGED_MAX) {
+        if (!tail->held && !tail->report && tail->size < NP_MERGED_MAX) {
             tail->size += inline_size;
             tail->payload += size;
             tail->inline_size += (uint32_t)inline_size;

@@ -7,11 +7,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
+#include "frame.h"
 #include "npipes.h"
 #include "platform.h"
 
-typedef struct np_chunk np_chunk;
+typedef struct np_chunk {
+    struct np_chunk *next;
+    uint32_t capacity, head, tail;
+    uint8_t data[];
+} np_chunk;
+
+enum { NP_MERGED_MAX = 1 << 30 };   /* of a record's inline_size */
 
 /* One accepted write: inline_size bytes in the chunks, then all of held. */
 typedef struct np_record {
@@ -41,6 +49,28 @@ typedef struct np_outbox {
  * where `merge`.  False: no memory, nothing changed. */
 bool np_outbox_add(np_outbox *out, const np_record *record, const uint8_t *header,
                    unsigned header_size, const void *data, size_t size, bool merge);
+/* Extends the last record by one framed message, where that is possible without
+ * memory and nobody asks about either: most writes of a batch. */
+static inline bool np_outbox_extend(np_outbox *out, const void *data, uint32_t size) {
+    if (!out->count)
+        return false;
+    np_record *tail = &out->records[(out->head + out->count - 1) & (out->capacity - 1)];
+    np_chunk *chunk = out->last;
+    uint32_t framed = size + NP_HEADER_MIN;
+    if (tail->held || tail->report || tail->inline_size > NP_MERGED_MAX || !chunk
+        || chunk->capacity - chunk->tail < framed)
+        return false;
+    uint8_t *to = chunk->data + chunk->tail;
+    np_frame_put32(to, size);
+    memcpy(to + NP_HEADER_MIN, data, size);
+    chunk->tail += framed;
+    tail->size += framed;
+    tail->payload += size;
+    tail->inline_size += framed;
+    tail->messages++;
+    out->bytes += framed;
+    return true;
+}
 /* The next bytes in order, at most max slices; one record's only where `one`. */
 size_t np_outbox_gather(const np_outbox *out, np_slice *slices, size_t max, bool one);
 /* n bytes were handed over (exactly one record's where `one`).  Released

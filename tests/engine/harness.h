@@ -35,12 +35,12 @@ typedef struct test {
 int harness_main(const test *const *tables, int argc, char **argv);
 mode harness_mode(void);
 
-void check_true(bool ok, const char *text, const char *file, int line);
-void check_equal(int64_t a, int64_t b, const char *a_text, const char *b_text, const char *file,
+/* Both give back whether it was so. */
+bool check_true(bool ok, const char *text, const char *file, int line);
+bool check_equal(int64_t a, int64_t b, const char *a_text, const char *b_text, const char *file,
                  int line);
 bool harness_failed(void);      /* this test, so far */
-/* Leaves the test when it has failed. */
-void harness_require(void);
+void harness_leave(void);       /* ends it */
 /* Ends the test as skipped; `why` is printed. */
 void harness_skip(const char *why);
 
@@ -51,8 +51,8 @@ bool harness_wait(int64_t end);
 #define CHECK(x) check_true((x), #x, __FILE__, __LINE__)
 #define CHECK_EQUAL(a, b) \
     check_equal((int64_t)(a), (int64_t)(b), #a, #b, __FILE__, __LINE__)
-#define REQUIRE(x) (CHECK(x), harness_require())
-#define REQUIRE_EQUAL(a, b) (CHECK_EQUAL(a, b), harness_require())
+#define REQUIRE(x) (CHECK(x) ? (void)0 : harness_leave())
+#define REQUIRE_EQUAL(a, b) (CHECK_EQUAL(a, b) ? (void)0 : harness_leave())
 
 /* Waits until x is true. */
 #define UNTIL(x)                                            \
@@ -61,7 +61,7 @@ bool harness_wait(int64_t end);
         while (!(x))                                        \
             if (!harness_wait(until_end)) {                 \
                 check_true(false, "until " #x, __FILE__, __LINE__); \
-                harness_require();                          \
+                harness_leave();                            \
                 break;                                      \
             }                                               \
     } while (0)
@@ -73,7 +73,7 @@ bool harness_wait(int64_t end);
         while ((int64_t)(a) != (int64_t)(b))                \
             if (!harness_wait(until_end)) {                 \
                 CHECK_EQUAL(a, b);                          \
-                harness_require();                          \
+                harness_leave();                            \
                 break;                                      \
             }                                               \
     } while (0)

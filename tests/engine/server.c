@@ -25,6 +25,8 @@ typedef struct memory {
 
 static NP_THREAD_LOCAL token *inside;   /* between enter and leave */
 
+static NP_THREAD_LOCAL const server *holding;   /* between server_lock and unlock */
+
 static bool is_inside(const server *s) {
     for (const token *t = inside; t; t = t->outer)
         if (t->server == s)
@@ -90,12 +92,18 @@ static void leave(void *user, void *thread) {
 }
 
 void server_lock(server *s) {
-    if (s->locks && !is_inside(s))
+    if (is_inside(s))
+        return;
+    if (s->locks)
         np_mutex_lock(&s->host_lock);
+    holding = s;
 }
 
 void server_unlock(server *s) {
-    if (s->locks && !is_inside(s))
+    if (is_inside(s))
+        return;
+    holding = NULL;
+    if (s->locks)
         np_mutex_unlock(&s->host_lock);
 }
 
@@ -150,7 +158,7 @@ static void free_buffer(np_buffer *b) {
 static void discard(void *user, np_buffer *b) {
     server *s = user;
     memory *m = np_buffer_owner(b);
-    CHECK(is_inside(s));
+    CHECK(is_inside(s) || holding == s);
     CHECK(m && m->server == s);
     np_add32(&s->discarded, 1);
     free_buffer(b);
@@ -389,7 +397,7 @@ void server_release(server *s) {
     CHECK_EQUAL(stats.connections, 0);
     CHECK_EQUAL(stats.queued_bytes, 0);
     CHECK_EQUAL(stats.queued_events, 0);
-    CHECK_EQUAL(stats.connections_total, s->peer_count);
+    CHECK(stats.connections_total >= s->peer_count);    /* some came too late to be told of */
     CHECK_EQUAL(np_load32(&s->ready), 1);
     CHECK_EQUAL(np_load32(&s->threads_begun), np_load32(&s->threads_ended));
     CHECK_EQUAL(np_load32(&s->released), 0);
@@ -504,9 +512,14 @@ np_code peer_read(peer *p, cookie *c) {
 
 void peer_close(peer *p) { np_connection_close(p->connection); }
 
+/* A connection that ends may have messages left that can't be answered. */
+static void check_answer(peer *p, np_code code) {
+    CHECK(code == NP_OK || (code == NP_E_CLOSED && !np_connection_is_open(p->connection)));
+}
+
 void server_echo(peer *p, np_event *e) {
     if (e->kind == NP_EVENT_MESSAGE)
-        CHECK_EQUAL(peer_write(p, e->u.message.data, e->u.message.size, NULL), NP_OK);
+        check_answer(p, peer_write(p, e->u.message.data, e->u.message.size, NULL));
 }
 
 /* ---- clients ----------------------------------------------------------- */
@@ -544,14 +557,17 @@ uint8_t *pattern_new(size_t size, unsigned seed) {
     return data;
 }
 
+void client_expect_pattern(client *c, size_t size, unsigned seed) {
+    REQUIRE_EQUAL(client_receive(c, TIMEOUT_MS), size);
+    REQUIRE(pattern_is(client_data(c), size, seed));
+}
+
 void client_exchange(client *c, size_t size, unsigned seed) {
     uint8_t *data = pattern_new(size, seed);
-    CHECK(client_send(c, data, size));
-    CHECK_EQUAL(client_receive(c, TIMEOUT_MS), size);
-    if (!harness_failed())
-        CHECK(pattern_is(client_data(c), size, seed));
+    bool sent = client_send(c, data, size);
     free(data);
-    harness_require();
+    REQUIRE(sent);
+    client_expect_pattern(c, size, seed);
 }
 
 void client_expect(client *c, const char *text) {

@@ -111,6 +111,7 @@ void pattern_fill(uint8_t *to, size_t size, unsigned seed);
 bool pattern_is(const uint8_t *data, size_t size, unsigned seed);
 uint8_t *pattern_new(size_t size, unsigned seed);
 /* Sends and receives one message and checks both. */
+void client_expect_pattern(client *c, size_t size, unsigned seed);
 void client_exchange(client *c, size_t size, unsigned seed);
 void client_expect(client *c, const char *text);
 

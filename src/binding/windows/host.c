@@ -4,6 +4,8 @@
 
 const bool host_has_descriptors = false;
 
+void host_expect_large_messages(void) {}
+
 /* CPython's event that Ctrl-C sets, after it has noted the signal. */
 PyAPI_FUNC(void *) _PyOS_SigintEvent(void);
 

@@ -12,6 +12,7 @@
 enum {
     READ_MIN = 4096,
     READ_MAX = 256 << 10,
+    LARGE_WRITE = 192 << 10,
     DIRECT_PER_EVENT = 1 << 20,     /* a large message must not keep others waiting */
     SLICES = 64
 };
@@ -91,6 +92,7 @@ np_code np_link_attach(np_link *link, np_port *port, const np_config *config, np
     link->port = port;
     np_mutex_init(&link->mask_lock);
     set_buffers(link->fd, config->kernel_buffer_size);
+    link->buffer_set = config->kernel_buffer_size != 0;
     np_mutex_lock(&link->mask_lock);
     int os = watch_locked(link, EPOLLIN);
     np_mutex_unlock(&link->mask_lock);
@@ -235,6 +237,17 @@ static ssize_t transmit(int fd, const np_slice *slices, size_t count) {
     return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* The system's default buffer takes a fraction of a large message at a time,
+ * with a switch to the peer after each.  A connection that sends such messages
+ * gets a larger one, as far as the system's limit allows. */
+static void enlarge_buffer(np_link *link, size_t size) {
+    if (link->buffer_set || size < LARGE_WRITE)
+        return;
+    link->buffer_set = true;
+    int value = 1 << 20;
+    setsockopt(link->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
+}
+
 np_code np_link_write(np_link *link, np_operation *op, const np_slice *slices, size_t count,
                       size_t *taken, int *os) {
     if (count > SLICES)
@@ -242,6 +255,7 @@ np_code np_link_write(np_link *link, np_operation *op, const np_slice *slices, s
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
         total += slices[i].size;
+    enlarge_buffer(link, total);
     ssize_t r;
     do {
         r = transmit(link->fd, slices, count);

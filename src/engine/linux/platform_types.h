@@ -55,6 +55,7 @@ typedef struct np_link {
     gid_t gid;
     np_port *port;
     size_t read_size;
+    bool buffer_set;                /* SO_SNDBUF is not the system's default */
     /* Polling thread only. */
     bool watching_reads;            /* epoll will tell of readable bytes */
     np_operation *read;

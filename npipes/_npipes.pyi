@@ -1,0 +1,179 @@
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Literal, TypeVar, final
+
+from _typeshed import ReadableBuffer, structseq
+from typing_extensions import Self, disjoint_base
+
+_Handler = TypeVar("_Handler", bound=Callable[..., object])
+
+def address(name: str | os.PathLike[str], /) -> str: ...
+
+class PipeError(OSError):
+    operation: str
+    cookie: Any
+
+class PipeClosedError(PipeError, BrokenPipeError): ...
+class PipeResetError(PipeError, ConnectionResetError): ...
+class MessageTooLargeError(PipeError): ...
+class ProtocolError(PipeError): ...
+class QueueFullError(PipeError): ...
+class AccessDeniedError(PipeError, PermissionError): ...
+class PipeTimeoutError(PipeError, TimeoutError): ...
+
+@final
+class Peer(
+    structseq[int | str | None],
+    tuple[int | None, int | None, int | None, str | None, str | None],
+):
+    __match_args__: Final = ("pid", "uid", "gid", "sid", "user")
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def uid(self) -> int | None: ...
+    @property
+    def gid(self) -> int | None: ...
+    @property
+    def sid(self) -> str | None: ...
+    @property
+    def user(self) -> str | None: ...
+
+@final
+class Stats(structseq[int], tuple[int, int, int, int, int, int, int, int, int]):
+    __match_args__: Final = (
+        "connections",
+        "connections_total",
+        "messages_in",
+        "messages_out",
+        "bytes_in",
+        "bytes_out",
+        "queued_bytes",
+        "queued_events",
+        "errors",
+    )
+    @property
+    def connections(self) -> int: ...
+    @property
+    def connections_total(self) -> int: ...
+    @property
+    def messages_in(self) -> int: ...
+    @property
+    def messages_out(self) -> int: ...
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def queued_bytes(self) -> int: ...
+    @property
+    def queued_events(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+
+@final
+class ServerConnection:
+    custom_data: Any
+    @property
+    def handle(self) -> int: ...
+    @property
+    def is_connected(self) -> bool: ...
+    @property
+    def is_opening(self) -> bool: ...
+    @property
+    def pending_bytes(self) -> int: ...
+    @property
+    def server(self) -> Server | None: ...
+    @property
+    def error(self) -> PipeError | None: ...
+    @property
+    def peer(self) -> Peer: ...
+    def write(self, data: ReadableBuffer, cookie: object = None) -> None: ...
+    def read(self, cookie: object = None) -> None: ...
+    def close(self) -> None: ...
+
+@disjoint_base
+class Server:
+    name: str
+    threads: int
+    free_threading_events: bool
+    message_buffer_size: int
+    continuous_read: bool
+    max_instances: int | None
+    listeners: int
+    max_message_size: int
+    write_high_water: int | None
+    max_pending_bytes: int
+    access: str | int
+    authkey: None
+    mode: Literal["message", "byte"]
+    kernel_buffer_size: int | None
+    spin_us: int
+
+    on_ready: Callable[[], object] | None
+    on_connected: Callable[[ServerConnection], object] | None
+    on_message: Callable[[ServerConnection, bytes, Any], object] | None
+    on_messages: Callable[[ServerConnection, list[bytes]], object] | None
+    on_sent: Callable[[ServerConnection, Any], object] | None
+    on_disconnected: Callable[[ServerConnection], object] | None
+    on_drained: Callable[[ServerConnection], object] | None
+    on_error: Callable[[ServerConnection | None, PipeError], object] | None
+
+    def __init__(
+        self,
+        name: str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        free_threading_events: bool = False,
+        message_buffer_size: int = 131072,
+        continuous_read: bool = True,
+        max_instances: int | None = None,
+        listeners: int = 8,
+        max_message_size: int = 67108864,
+        write_high_water: int | None = 1048576,
+        max_pending_bytes: int = 67108864,
+        access: str | int = "user",
+        authkey: None = None,
+        mode: Literal["message", "byte"] = "message",
+        kernel_buffer_size: int | None = None,
+        spin_us: int = 0,
+        on_ready: Callable[[], object] | None = None,
+        on_connected: Callable[[ServerConnection], object] | None = None,
+        on_message: Callable[[ServerConnection, bytes, Any], object] | None = None,
+        on_messages: Callable[[ServerConnection, list[bytes]], object] | None = None,
+        on_sent: Callable[[ServerConnection, Any], object] | None = None,
+        on_disconnected: Callable[[ServerConnection], object] | None = None,
+        on_drained: Callable[[ServerConnection], object] | None = None,
+        on_error: Callable[[ServerConnection | None, PipeError], object] | None = None,
+    ) -> None: ...
+    @property
+    def connections(self) -> list[ServerConnection]: ...
+    @property
+    def is_running(self) -> bool: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def wait_handle(self) -> int | None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def run(self, timeout: float | None = None) -> None: ...
+    def dispatch(self, timeout: float | None = 0) -> int: ...
+    def quit(self) -> None: ...
+    def fileno(self) -> int: ...
+    def broadcast(self, data: ReadableBuffer, cookie: object = None) -> int: ...
+    def event(self, function: _Handler, /) -> _Handler: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Literal[False]: ...
+
+def _stop_all() -> None: ...
+def _before_fork() -> None: ...
+def _after_fork_in_parent() -> None: ...
+def _after_fork_in_child() -> None: ...

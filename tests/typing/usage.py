@@ -1,0 +1,178 @@
+"""What a type checker must accept, and, where a line ignores an error, what it must refuse.
+
+Read by mypy, never run.
+"""
+
+import os
+import selectors
+from pathlib import Path
+from typing import Any, assert_type
+
+import npipes
+
+# ---- making a server -----------------------------------------------------
+
+npipes.Server("demo")
+npipes.Server(Path("/run/demo"))
+npipes.Server(
+    "demo",
+    threads=4,
+    free_threading_events=True,
+    message_buffer_size=65536,
+    continuous_read=False,
+    max_instances=None,
+    listeners=16,
+    max_message_size=1 << 30,
+    write_high_water=None,
+    max_pending_bytes=1 << 20,
+    access=0o660,
+    authkey=None,
+    mode="byte",
+    kernel_buffer_size=1 << 20,
+    spin_us=50,
+)
+npipes.Server()  # type: ignore[call-arg]
+npipes.Server("demo", 4)  # type: ignore[call-arg]
+npipes.Server(b"demo")  # type: ignore[arg-type]
+npipes.Server("demo", threads="4")  # type: ignore[arg-type]
+npipes.Server("demo", mode="stream")  # type: ignore[arg-type]
+npipes.Server("demo", authkey=b"secret")  # type: ignore[arg-type]
+npipes.Server("demo", on_close=None)  # type: ignore[call-arg]
+
+# ---- handlers ------------------------------------------------------------
+
+
+def on_message(conn: npipes.ServerConnection, data: bytes, cookie: Any) -> None:
+    conn.write(data)
+
+
+def on_error(conn: npipes.ServerConnection | None, error: npipes.PipeError) -> None:
+    print(conn, error.operation, error.cookie, error.errno)
+
+
+def with_an_answer(conn: npipes.ServerConnection, data: bytes, cookie: object) -> int:
+    return 1
+
+
+def too_few(conn: npipes.ServerConnection) -> None: ...
+
+
+server = npipes.Server("demo", on_message=on_message, on_error=on_error)
+server.on_message = with_an_answer
+server.on_message = None
+server.on_messages = lambda conn, messages: conn.write(b"".join(messages))
+server.on_ready = lambda: print("ready")
+server.on_connected = server.on_drained = server.on_disconnected = too_few
+server.on_sent = lambda conn, cookie: print(conn, cookie)
+server.on_message = too_few  # type: ignore[assignment]
+npipes.Server("demo", on_message=too_few)  # type: ignore[arg-type]
+
+
+@server.event
+def on_connected(conn: npipes.ServerConnection) -> int:
+    conn.custom_data = {"seen": 0}
+    return 5
+
+
+assert_type(on_connected(server.connections[0]), int)
+server.event(5)  # type: ignore[type-var]
+
+
+class Echo(npipes.Server):
+    def __init__(self, name: str, greeting: bytes) -> None:
+        super().__init__(name, free_threading_events=True)
+        self.greeting = greeting
+
+    def on_connected(self, conn: npipes.ServerConnection) -> None:
+        conn.write(self.greeting)
+
+    def on_message(self, conn: npipes.ServerConnection, data: bytes, cookie: Any) -> None:
+        conn.write(data, cookie=cookie)
+
+
+# ---- a server's life -----------------------------------------------------
+
+with Echo("demo", b"hello") as echo:
+    assert_type(echo, Echo)
+    assert_type(echo.run(), None)
+    echo.run(timeout=None)
+    echo.run(0.5)
+    assert_type(echo.dispatch(), int)
+    echo.dispatch(timeout=None)
+    assert_type(echo.broadcast(b"news"), int)
+    echo.broadcast(memoryview(b"news"), cookie=1)
+    echo.broadcast("news")  # type: ignore[arg-type]
+    assert_type(echo.address, str)
+    assert_type(echo.is_running, bool)
+    assert_type(echo.connections, list[npipes.ServerConnection])
+    assert_type(echo.fileno(), int)
+    assert_type(echo.wait_handle, int | None)
+    selectors.DefaultSelector().register(echo, selectors.EVENT_READ)
+    echo.address = "demo"  # type: ignore[misc]
+
+
+def ends_anyway() -> int:
+    with server:
+        return 1        # mypy knows that the block does not swallow exceptions
+
+
+server.start()
+server.quit()
+server.stop()
+
+# ---- a connection --------------------------------------------------------
+
+
+def look(conn: npipes.ServerConnection) -> None:
+    conn.write(b"bytes")
+    conn.write(bytearray(5), 7)
+    conn.write(memoryview(b"x"), cookie=object())
+    conn.write("text")  # type: ignore[arg-type]
+    conn.read()
+    conn.read(cookie=5)
+    conn.close()
+    assert_type(conn.handle, int)
+    assert_type(conn.is_connected, bool)
+    assert_type(conn.is_opening, bool)
+    assert_type(conn.pending_bytes, int)
+    assert_type(conn.server, npipes.Server | None)
+    assert_type(conn.error, npipes.PipeError | None)
+    assert_type(conn.peer, npipes.Peer)
+    assert_type(conn.peer.pid, int | None)
+    assert_type(conn.peer.user, str | None)
+    assert_type(conn.peer[3], str | None)
+    conn.peer.pid = 5  # type: ignore[misc]
+    pid, uid, gid, sid, user = conn.peer
+    assert_type(uid, int | None)
+    assert_type(sid, str | None)
+
+
+class Mine(npipes.ServerConnection): ...  # type: ignore[misc]
+
+
+# ---- what is left --------------------------------------------------------
+
+assert_type(server.stats.messages_in, int)
+assert_type(server.stats[0], int)
+assert_type(npipes.address("demo"), str)
+npipes.address(Path("/run/demo"))
+npipes.address(os.environ)  # type: ignore[arg-type]
+
+
+def catch() -> None:
+    try:
+        server.connections[0].write(b"x")
+    except npipes.QueueFullError as error:
+        assert_type(error.operation, str)
+        assert_type(error.cookie, Any)
+    except npipes.PipeClosedError as error:
+        a: BrokenPipeError = error
+        b: npipes.PipeError = error
+    except npipes.AccessDeniedError as error:
+        c: PermissionError = error
+    except npipes.PipeResetError as error:
+        d: ConnectionResetError = error
+    except npipes.PipeTimeoutError as error:
+        e: TimeoutError = error
+    except (npipes.MessageTooLargeError, npipes.ProtocolError) as error:
+        f: OSError = error
