@@ -72,8 +72,9 @@ def _serve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         server = _echo_server(args)
         with server:
-            print(f"echoes on {server.address} until Ctrl-C", flush=True)
-            server.run()
+            while True:
+                # A signal that comes before the wait begins is seen when it ends.
+                server.run(timeout=1)
     except KeyboardInterrupt:
         pass        # what ends it
     except ValueError as error:
@@ -105,6 +106,10 @@ def _echo_server(args: argparse.Namespace) -> npipes.Server:
     say: Callable[[str], object] = (lambda text: None) if args.quiet else _print_line
 
     @server.event
+    def on_ready() -> None:
+        _print_line(f"echoes on {server.address} until Ctrl-C")
+
+    @server.event
     def on_connected(conn: npipes.ServerConnection) -> None:
         conn.custom_data = f"connection {next(numbers)}"
         say(f"{conn.custom_data}: connected, {demo.describe_peer(conn)}")
@@ -125,6 +130,5 @@ def _echo_server(args: argparse.Namespace) -> npipes.Server:
 
 
 def _print_line(text: str) -> None:
-    # In one piece: several workers print.
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    # The line and its end in one piece: several workers print.
+    print(text + "\n", end="", flush=True)

@@ -117,7 +117,8 @@ class Conversation:
 
 
 def say(text: str) -> None:
-    print(f"server  {text}", flush=True)
+    # The line and its end in one piece: two processes print.
+    print(f"server  {text}\n", end="", flush=True)
 
 
 def describe_peer(conn: npipes.ServerConnection) -> str:

@@ -38,7 +38,7 @@ def checksum(message: bytes) -> str | None:
 
 
 def say(text: str) -> None:
-    print(f"client  {text}", flush=True)
+    print(f"client  {text}\n", end="", flush=True)
 
 
 class Line:

@@ -168,10 +168,24 @@ static np_code undo_start(np_endpoint *ep, int os, np_error *error) {
     for (unsigned i = 0; i < ep->worker_count; i++)
         if (ep->workers[i].started)
             np_thread_join(ep->workers[i].thread);
-    ep->threads_joined = true;
+    ep->joining = ep->threads_joined = true;
     discard_slots(ep);
     np_store32(&ep->phase, NP_PHASE_STOPPED);
     return NP_E_SYSTEM;
+}
+
+static np_code start_workers(np_endpoint *ep, np_error *error) {
+    for (unsigned i = 0; i < ep->worker_count; i++) {
+        np_worker *w = &ep->workers[i];
+        np_endpoint_retain(ep);     /* the thread's */
+        int os = np_thread_start(&w->thread, np_worker_main, w);
+        if (os) {
+            np_endpoint_release(ep);
+            return undo_start(ep, os, error);
+        }
+        w->started = true;
+    }
+    return NP_OK;
 }
 
 np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
@@ -191,22 +205,16 @@ np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
         discard_slots(ep);
         return code;
     }
+    ep->starting = true;
     np_store32(&ep->phase, NP_PHASE_RUNNING);
-    for (unsigned i = 0; i < ep->worker_count; i++) {
-        np_worker *w = &ep->workers[i];
-        np_endpoint_retain(ep);     /* the thread's */
-        int os = np_thread_start(&w->thread, np_worker_main, w);
-        if (os) {
-            np_endpoint_release(ep);
-            return undo_start(ep, os, error);
-        }
-        w->started = true;
-    }
+    code = start_workers(ep, error);
     np_mutex_lock(&ep->lock);
-    while (ep->joined < ep->worker_count)
+    while (code == NP_OK && ep->joined < ep->worker_count)
         np_cond_wait(&ep->ended, &ep->lock);
+    ep->starting = false;
+    np_cond_broadcast(&ep->ended);
     np_mutex_unlock(&ep->lock);
-    return NP_OK;
+    return code;
 }
 
 /* ---- stopping ---------------------------------------------------------- */

@@ -252,6 +252,8 @@ static bool wait_stopped(np_endpoint *ep, void *thread, int64_t end) {
 
 static bool join_threads(np_endpoint *ep) {
     np_mutex_lock(&ep->lock);
+    while (ep->starting)        /* another thread is still inside listen */
+        np_cond_wait(&ep->ended, &ep->lock);
     bool mine = !ep->joining;
     ep->joining = true;
     np_mutex_unlock(&ep->lock);

@@ -242,6 +242,7 @@ struct np_endpoint {
     np_worker *workers;
     unsigned worker_count;
     unsigned drained_count;         /* guarded by lock */
+    bool starting;                  /* listen has not returned; guarded by lock */
     bool joining, threads_joined;   /* guarded by lock */
     bool closed;                    /* ports and signals are closed; guarded by lock */
 

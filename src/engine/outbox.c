@@ -6,15 +6,15 @@
 #include "buffer.h"
 
 enum {
-    CHUNK_SMALL = 1024 - 24,        /* kept by an idle connection */
+    CHUNK_SMALL = 128 - 24,         /* kept by an idle connection */
     CHUNK_LARGE = 64 * 1024,
-    RECORDS_KEPT = 128
+    RECORDS_KEPT = 8
 };
 
 static bool reserve_record(np_outbox *out) {
     if (out->count < out->capacity)
         return true;
-    uint32_t capacity = out->capacity ? out->capacity * 2 : 4;
+    uint32_t capacity = out->capacity ? out->capacity * 2 : 1;
     np_record *records = malloc(capacity * sizeof *records);
     if (!records)
         return false;

@@ -148,16 +148,17 @@ static void run_modes(const test *t, int argc, char **argv, totals *sum) {
     }
 }
 
-int harness_main(const test *const *tables, int argc, char **argv) {
+int harness_main(const test *const *const *lists, int argc, char **argv) {
     totals sum = {0};
     np_thread watchdog;
     is_test_thread = true;
     if (!system_begin() || np_thread_start(&watchdog, watch, NULL))
         return 2;
     np_thread_detach(watchdog);
-    for (; *tables; tables++)
-        for (const test *t = *tables; t->name; t++)
-            run_modes(t, argc, argv, &sum);
+    for (; *lists; lists++)
+        for (const test *const *table = *lists; *table; table++)
+            for (const test *t = *table; t->name; t++)
+                run_modes(t, argc, argv, &sum);
     system_end();
     printf("%u passed, %u failed", sum.passed, sum.failed);
     if (sum.skipped)

@@ -30,9 +30,9 @@ typedef struct test {
     unsigned modes;
 } test;
 
-/* Runs every test of the tables (each ended by an entry without a name; the
- * last table is NULL) whose name contains one of the arguments.  The exit code. */
-int harness_main(const test *const *tables, int argc, char **argv);
+/* Runs every test of the tables of all lists whose name contains one of the
+ * arguments.  An entry without a name ends a table, NULL a list.  The exit code. */
+int harness_main(const test *const *const *lists, int argc, char **argv);
 mode harness_mode(void);
 
 /* Both give back whether it was so. */
@@ -72,8 +72,7 @@ bool harness_wait(int64_t end);
         int64_t until_end = harness_wait_end();             \
         while ((int64_t)(a) != (int64_t)(b))                \
             if (!harness_wait(until_end)) {                 \
-                CHECK_EQUAL(a, b);                          \
-                harness_leave();                            \
+                REQUIRE_EQUAL(a, b);                        \
                 break;                                      \
             }                                               \
     } while (0)

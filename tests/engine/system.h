@@ -20,7 +20,7 @@ bool system_waitable(intptr_t waitable, unsigned milliseconds);
 /* Why a second server on a live name is not refused here; NULL: it is. */
 const char *system_shares_names(void);
 
-/* The tests that only this system can run. */
-extern const test system_tests[];
+/* Tables of the tests that only this system can run; NULL ends them. */
+extern const test *const system_tables[];
 
 #endif

@@ -435,27 +435,6 @@ static void a_stop_delivers_what_waits(void) {
     server_release(s);
 }
 
-static void an_orderly_end_may_wait_for_a_guest(void) {
-    server *s = marshalled();
-    server_start(s);
-    void *me = server_token(s);
-    client *c = server_client(s);
-    CHECK(client_send(c, "abc", 3));
-    np_stats stats;
-    UNTIL((np_endpoint_stats(s->endpoint, &stats), stats.messages_in == 1));
-    client_close(c);
-    int64_t end = np_now() + NP_LINGER_NS + 300 * MS;
-    while (np_now() < end)
-        system_sleep(100);
-    while (server_count(s) == 0 || !np_load32(&server_peer(s, 0)->disconnected)) {
-        s->on_event = count_only;       /* an answer would come too late */
-        REQUIRE(np_endpoint_dispatch(s->endpoint, me, 30000 * MS) > 0);
-    }
-    CHECK_EQUAL(peer_end(server_peer(s, 0)).code, NP_OK);
-    CHECK_EQUAL(np_load64(&server_peer(s, 0)->errors), 0);
-    server_end(s);
-}
-
 static void only_marshalled_servers_have_a_waitable(void) {
     server *s = server_new();
     server_start(s);
@@ -482,7 +461,6 @@ const test run_tests[] = {
     {"run inside a handler is busy", run_inside_a_handler_is_busy, EVERY_MODE},
     {"guests may come and go", guests_may_come_and_go, 0},
     {"a stop delivers what waits", a_stop_delivers_what_waits, 0},
-    {"an orderly end may wait for a guest", an_orderly_end_may_wait_for_a_guest, 0},
     {"only marshalled servers have a waitable", only_marshalled_servers_have_a_waitable,
      MODE_FREE},
     {0},

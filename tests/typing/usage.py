@@ -128,6 +128,9 @@ def look(conn: npipes.ServerConnection) -> None:
     conn.write(bytearray(5), 7)
     conn.write(memoryview(b"x"), cookie=object())
     conn.write("text")  # type: ignore[arg-type]
+    conn.write_many([b"a", bytearray(b"b")], cookie=1)
+    conn.write_many(memoryview(part) for part in (b"a", b"b"))
+    conn.write_many(["text"])  # type: ignore[list-item]
     conn.read()
     conn.read(cookie=5)
     conn.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import cache
 from interpreter import COMPILER
 
-_FOLDERS = ("src/engine", "src/engine/windows", "tests/engine")
+_FOLDERS = ("src/engine", "src/engine/windows", "tests/engine", "tests/engine/windows")
 # DWARF 4 is what Wine's debugger understands, which prints a backtrace when the program crashes.
 _FLAGS = ["-std=c11", "-O1", "-gdwarf-4", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 _LIBRARIES = ["-lntdll", "-ladvapi32"]
@@ -27,6 +27,18 @@ def prepare(project: Path) -> Path:
     named = [text for file in files for text in (str(file.relative_to(project)), file)]  # two folders have files of one name
     key = cache.key(Path(__file__), *named)
     return cache.entry("engine", key, lambda target: _make(sources, folders, target)) / "engine.exe"
+
+
+def prepare_raw(project: Path) -> Path:
+    """The yardstick of the benchmark: an echo server straight on the system."""
+    source = project / "tests/bench/rawiocp.c"
+    command = [COMPILER, "-std=c11", "-O2", "-Wall", "-Wextra", "-static", source, "-o"]
+
+    def make(target: Path) -> None:
+        if not _call([*command, target / "rawiocp.exe"]):
+            sys.exit("Compiling tests/bench/rawiocp.c failed.")
+
+    return cache.entry("raw", cache.key(Path(__file__), source), make) / "rawiocp.exe"
 
 
 def _make(sources: list[Path], folders: list[Path], target: Path) -> None:

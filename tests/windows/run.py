@@ -4,6 +4,7 @@
     run.py pytest [arguments]   the tests, or those that the arguments name, on a Windows CPython that has npipes installed
     run.py python [arguments]   that Windows CPython with any arguments
     run.py engine [arguments]   the engine's C tests, without Python
+    run.py bench [arguments]    round trips beside raw C and the standard library: tests/bench/windows.py
 
 What is missing is built first, into a cache. The exit code is that of the Windows program.
 """
@@ -44,7 +45,12 @@ def run_engine(arguments: list[str]) -> int:
     return wine.run([engine.prepare(PROJECT), *arguments], cwd=PROJECT)
 
 
-COMMANDS = {"pytest": run_pytest, "python": run_python, "engine": run_engine}
+def run_bench(arguments: list[str]) -> int:
+    raw = engine.prepare_raw(PROJECT)
+    return run_python(["tests/bench/windows.py", wine.windows_path(raw), *arguments])
+
+
+COMMANDS = {"pytest": run_pytest, "python": run_python, "engine": run_engine, "bench": run_bench}
 
 
 def main() -> int:

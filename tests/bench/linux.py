@@ -1,0 +1,118 @@
+"""Echo throughput on Linux beside raw C, uvloop, asyncio and multiprocessing.
+
+All servers are up during the whole run, and every sample stands between two
+samples of raw C, so that what the machine does meanwhile falls on both.  The
+figures are ratios: medians over the rounds.  Everything runs on one core
+unless --unpinned is given.
+
+    python tests/bench/linux.py [--rounds N] [--seconds S] [--unpinned] [--kinds ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LOADS = ["1 1 64", "1 64 64", "16 16 64", "200 4 64", "1 4 1048576"]
+OURS = ["free", "run", "free-list", "run-list"]
+PEERS = ["uvloop", "asyncio", "multiprocessing"]
+
+
+def build(name: str, folder: Path) -> str:
+    program = folder / name
+    source = HERE / f"{name}.c"
+    command = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", str(program), str(source)]
+    subprocess.run(command, check=True)
+    return str(program)
+
+
+class Servers:
+    """One process a kind; ends them all."""
+
+    def __init__(self, folder: Path, pin: list[str], raw: str, kinds: list[str]) -> None:
+        self.folder = folder
+        self.pin = pin
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.start("raw", [raw, self.address("raw")])
+        for kind in kinds:
+            script = "echo_npipes.py" if kind in OURS else "echo_peers.py"
+            command = [sys.executable, str(HERE / script), self.address(kind), kind]
+            self.start(kind, command)
+
+    def address(self, kind: str) -> str:
+        return str(self.folder / f"{kind}.sock")
+
+    def start(self, kind: str, command: list[str]) -> None:
+        process = subprocess.Popen(self.pin + command, stderr=subprocess.DEVNULL)
+        self.processes.append(process)
+        deadline = time.monotonic() + 10
+        while not Path(self.address(kind)).exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"the {kind} server did not start")
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.terminate()
+            process.wait()
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str], float]:
+    pin = [] if arguments.unpinned else ["taskset", "-c", "0"]
+    load_program = build("load", folder)
+    servers = Servers(folder, pin, build("rawecho", folder), arguments.kinds)
+
+    def sample(kind: str, load: str) -> float:
+        command = [*pin, load_program, servers.address(kind), *load.split()]
+        out = subprocess.run(
+            [*command, str(arguments.seconds)], check=True, capture_output=True, timeout=60
+        )
+        return float(out.stdout.split()[0])
+
+    ratios: dict[tuple[str, str], list[float]] = {}
+    try:
+        for _ in range(arguments.rounds):
+            for load in arguments.loads:
+                before = sample("raw", load)
+                for kind in arguments.kinds:
+                    ours = sample(kind, load)
+                    after = sample("raw", load)
+                    ratios.setdefault((kind, load), []).append(2 * ours / (before + after))
+                    before = after
+    finally:
+        servers.close()
+    return {key: statistics.median(values) for key, values in ratios.items()}
+
+
+def show(medians: dict[tuple[str, str], float], kinds: list[str], loads: list[str]) -> None:
+    print(f"{'of raw C':16}" + "".join(f"{load:>14}" for load in loads))
+    for kind in kinds:
+        print(f"{kind:16}" + "".join(f"{medians[kind, load]:14.2f}" for load in loads))
+    for base in (kind for kind in kinds if kind in PEERS):
+        for kind in (kind for kind in kinds if kind in OURS):
+            cells = "".join(
+                f"{medians[kind, load] / medians[base, load]:13.1f}x" for load in loads
+            )
+            print(f"{kind} / {base}".ljust(28)[:28] + cells[12:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.2, help="of one sample")
+    parser.add_argument("--unpinned", action="store_true")
+    parser.add_argument("--kinds", nargs="+", default=OURS + PEERS, choices=OURS + PEERS)
+    parser.add_argument("--loads", nargs="+", default=LOADS, metavar="'CONNECTIONS WINDOW SIZE'")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="np-bench-") as folder:
+        medians = measure(arguments, Path(folder))
+    show(medians, arguments.kinds, arguments.loads)
+
+
+main()

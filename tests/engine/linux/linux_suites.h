@@ -1,0 +1,10 @@
+#ifndef LINUX_SUITES_H
+#define LINUX_SUITES_H
+
+#include "harness.h"
+
+extern const test stream_tests[];
+extern const test listen_tests[];
+extern const test fork_tests[];
+
+#endif

@@ -1,0 +1,6 @@
+/* The tests that only Linux can run, one table of several files. */
+#include "linux_suites.h"
+
+#include "system.h"
+
+const test *const system_tables[] = {stream_tests, listen_tests, fork_tests, NULL};

@@ -1,4 +1,0 @@
-#include "system.h"
-const test system_tests[] = {
-    {0},
-};
