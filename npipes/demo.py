@@ -107,8 +107,8 @@ class Conversation:
     def _disconnected(self, conn: npipes.ServerConnection) -> None:
         self.seen["disconnected"] += 1
         say(f"{conn.custom_data}: disconnected, {conn.error or 'orderly'}")
-        if not self._server.connections:
-            self._server.quit()
+        if self.seen["disconnected"] == self.seen["connected"]:
+            self._server.quit()     # hold() looks whether that was all
 
     def _error(self, conn: npipes.ServerConnection | None, error: npipes.PipeError) -> None:
         who = conn.custom_data if conn else "server"

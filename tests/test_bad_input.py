@@ -15,6 +15,7 @@ from support import (
     linux_only,
     raw_client,
     receive_frame,
+    reply,
     resident_bytes,
 )
 
@@ -23,12 +24,6 @@ import npipes
 pytestmark = linux_only
 
 EVENTS = ("on_connected", "on_disconnected", "on_error")
-
-
-def reply(conn, data, cookie):
-    """An echo to clients that may be gone."""
-    with contextlib.suppress(npipes.PipeClosedError):
-        conn.write(data)
 
 
 @pytest.fixture

@@ -146,7 +146,8 @@ def test_write_takes_every_contiguous_bytes_like(serve, connect, payload):
 
 @pytest.mark.parametrize(
     ("payload", "error"),
-    [("text", TypeError), (None, TypeError), (5, TypeError), (memoryview(b"abcdef")[::2], BufferError)],
+    [("text", TypeError), (None, TypeError), (5, TypeError),
+     (memoryview(b"abcdef")[::2], BufferError)],
     ids=["str", "None", "int", "not contiguous"],
 )
 def test_write_refuses_what_is_not_contiguous_bytes(serve, connect, payload, error):

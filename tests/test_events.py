@@ -129,13 +129,13 @@ def test_free_threading_events_run_on_other_threads_and_marshalled_ones_in_run(p
     loops = []
 
     def on_message(conn, data, cookie):
-        threads.add(threading.current_thread())
+        threads.add(threading.get_ident())
         conn.write(data)
 
     server = npipes.Server(pipe_name, free_threading_events=free, on_message=on_message)
 
     def loop():
-        loops.append(threading.current_thread())
+        loops.append(threading.get_ident())
         server.run()
 
     with server:
@@ -146,7 +146,7 @@ def test_free_threading_events_run_on_other_threads_and_marshalled_ones_in_run(p
                 client.request(b"x")
     thread.join(TIMEOUT)
     if free:
-        assert not threads & {threading.current_thread(), *loops}
+        assert not threads & {threading.get_ident(), *loops}
     else:
         assert threads == set(loops)
 
@@ -243,7 +243,7 @@ def test_drained_comes_once_when_the_queue_has_fallen_below_a_quarter(serve, con
         log.wait("on_drained", round)
         log.wait("on_sent", 30 * round)
         assert len(log.of("on_drained")) == round
-    assert all(n < 100_000 for n in pending)
+    assert all(n <= 100_000 for n in pending), pending
     assert conn.pending_bytes == 0
 
 

@@ -1,4 +1,4 @@
-"""A child of fork neither serves nor keeps its parent's clients; its objects are dead and say so."""
+"""A child of fork neither serves nor keeps its parent's clients; its objects say so."""
 
 import subprocess
 import sys

@@ -185,12 +185,14 @@ def test_sent_can_be_asked_for_while_the_server_runs(serve, connect, free):
 
 
 def test_a_message_without_a_handler_is_dropped(serve, connect, free):
-    server = serve(free_threading_events=free)
-    client = connect(server)
-    client.send(b"x")
-    assert eventually(lambda: server.stats.messages_in == 1)
+    log = Log()
+    server = serve(free_threading_events=free, **log.handlers("on_disconnected"))
+    with Client(server) as client:
+        client.send(b"x")
+    log.wait("on_disconnected")
+    assert server.stats.messages_in == 1
     server.on_message = echo
-    assert client.request(b"y") == b"y"
+    assert connect(server).request(b"y") == b"y"
 
 
 # ---- raising -------------------------------------------------------------

@@ -16,6 +16,7 @@ from support import (
     echo,
     eventually,
     linux_only,
+    needs_names_of_ones_own,
     python_process,
     run_python,
     running,
@@ -217,6 +218,7 @@ def test_clients_that_come_and_go_do_not_disturb_stop(pipe_name, free):
 
 
 def test_a_start_that_fails_leaves_nothing_behind(pipe_name, free):
+    needs_names_of_ones_own()
     with npipes.Server(pipe_name) as first:
         server = npipes.Server(pipe_name, free_threading_events=free)
         before = thread_count()
@@ -246,9 +248,9 @@ def test_a_server_that_is_dropped_is_stopped(pipe_name, free):
     server = npipes.Server(pipe_name, free_threading_events=free,
                            **log.handlers("on_connected", "on_disconnected"))
     server.start()
+    gone = weakref.ref(server)
     with Client(server) as client:
-        assert eventually(lambda: server.stats.connections == 1)
-        gone = weakref.ref(server)
+        assert eventually(lambda: gone().stats.connections == 1)
         before = thread_count()
         del server
         assert gone() is None
@@ -307,7 +309,7 @@ def test_a_server_in_a_cycle_is_collected_and_stopped(pipe_name, free):
     server = make()
     address, gone = server.address, weakref.ref(server)
     with Client(address) as client:
-        assert eventually(lambda: server.stats.connections == 1)
+        assert eventually(lambda: gone().stats.connections == 1)
         del server
         gc.collect()
         assert client.has_ended()

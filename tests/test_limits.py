@@ -1,10 +1,9 @@
 """Every queue has a bound, and what happens at it."""
 
-import contextlib
 import threading
 
 import pytest
-from support import TIMEOUT, Client, Log, echo, eventually, linux_only, raw_client, running
+from support import TIMEOUT, Client, Log, echo, eventually, linux_only, raw_client, reply, running
 
 import npipes
 
@@ -166,11 +165,7 @@ def test_a_handler_gets_the_error_of_its_write(serve, connect, free):
 
 def test_a_peer_that_sends_and_never_reads_stalls_itself_only(serve, connect, free):
     log = Log()
-    def on_message(conn, data, cookie):
-        with contextlib.suppress(npipes.PipeClosedError):       # when the test has ended
-            conn.write(data)
-
-    server = serve(free_threading_events=free, write_high_water=100_000, on_message=on_message,
+    server = serve(free_threading_events=free, write_high_water=100_000, on_message=reply,
                    **log.handlers("on_connected"))
     bad, good = connect(server), connect(server)
     sent = [0]
@@ -317,7 +312,7 @@ def test_of_a_pool_of_four_the_fifth_client_waits_until_one_leaves(serve, free):
 def test_a_place_is_free_again_whoever_ends_the_connection(serve):
     server = serve(max_instances=1, listeners=4, on_message=echo, max_message_size=100,
                    on_error=lambda conn, error: None)
-    for round in range(5):
+    for _ in range(5):
         with Client(server) as client:      # the client does
             assert client.request(b"x") == b"x"
         with Client(server) as client:      # the server does

@@ -13,7 +13,9 @@ from support import (
     WINDOWS,
     Client,
     echo,
+    is_wine,
     linux_only,
+    needs_names_of_ones_own,
     python_process,
     running,
     windows_only,
@@ -77,7 +79,8 @@ def test_an_address_stands_for_itself(pipe_name):
 
 
 def test_a_name_may_have_any_letters(pipe_name):
-    name = pipe_name + " grüße-日本.txt"
+    # Wine creates pipes with letters outside ASCII, but does not find all of them again.
+    name = pipe_name + (" (letters).txt" if is_wine() else " grüße-日本.txt")
     server = npipes.Server(name, free_threading_events=True, on_message=echo)
     with server, Client(server) as client:
         assert server.address.endswith(name)
@@ -85,8 +88,7 @@ def test_a_name_may_have_any_letters(pipe_name):
 
 
 def test_a_second_server_on_a_live_name_is_refused(pipe_name, free):
-    if WINDOWS and is_wine():
-        pytest.skip("Wine ignores FILE_FLAG_FIRST_PIPE_INSTANCE")
+    needs_names_of_ones_own()
     with npipes.Server(pipe_name, free_threading_events=True, on_message=echo) as first:
         second = npipes.Server(pipe_name, free_threading_events=free)
         for _ in range(3):
@@ -97,12 +99,6 @@ def test_a_second_server_on_a_live_name_is_refused(pipe_name, free):
             assert client.request(b"x") == b"x"
     with second:
         assert second.is_running
-
-
-def is_wine():
-    import ctypes
-
-    return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 
 
 def test_nobody_finds_a_server_that_has_stopped(pipe_name, free):
@@ -163,7 +159,7 @@ def test_a_leaf_name_is_below_the_directory_of_the_environment(monkeypatch):
 @linux_only
 def test_an_address_creates_nothing(directory):
     npipes.address("demo")
-    npipes.Server("demo").address
+    assert npipes.Server("demo").address == f"{directory}/demo"
     assert not os.path.exists(directory)
 
 

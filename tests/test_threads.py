@@ -4,7 +4,7 @@ import contextlib
 import threading
 
 import pytest
-from support import TIMEOUT, Client, Log, echo, eventually, running
+from support import TIMEOUT, Client, Log, echo, eventually, reply, running
 
 import npipes
 
@@ -70,7 +70,7 @@ def test_writes_broadcasts_and_questions_at_once(serve, connect, free):
     conns = [conn for conn, in log.wait("on_connected", 4)]
 
     def work(number):
-        for i in range(50):
+        for _ in range(50):
             if number % 4 == 0:
                 server.broadcast(b"broadcast")
             elif number % 4 == 1:
@@ -187,7 +187,7 @@ def test_stop_while_clients_flood(pipe_name, free, stopper):
 
 def test_start_stop_write_broadcast_and_connect_all_at_once(pipe_name, free):
     """Nothing but documented exceptions comes out of it, and it still works afterwards."""
-    server = npipes.Server(pipe_name, free_threading_events=free, threads=2, on_message=echo,
+    server = npipes.Server(pipe_name, free_threading_events=free, threads=2, on_message=reply,
                            on_error=lambda *args: None)
     end = threading.Event()
 

@@ -71,8 +71,11 @@ static void dealloc(PyObject *op) {
         server_unlist(self);
     if (self->bridge)
         bridge_leave(self->bridge);
-    if (self->endpoint)
+    if (self->endpoint) {
+        /* Its finalizer has run, but only once: it may have been revived. */
+        np_endpoint_stop_begin(self->endpoint);
         np_endpoint_release(self->endpoint);
+    }
     clear(op);
     Py_CLEAR(self->live);
     Py_CLEAR(self->name);

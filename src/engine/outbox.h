@@ -62,7 +62,8 @@ static inline bool np_outbox_extend(np_outbox *out, const void *data, uint32_t s
         return false;
     uint8_t *to = chunk->data + chunk->tail;
     np_frame_put32(to, size);
-    memcpy(to + NP_HEADER_MIN, data, size);
+    if (size)
+        memcpy(to + NP_HEADER_MIN, data, size);
     chunk->tail += framed;
     tail->size += framed;
     tail->payload += size;

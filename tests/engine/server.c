@@ -480,10 +480,14 @@ uint32_t cookie_given(const cookie *c) {
     return np_load32(&c->sent) + np_load32(&c->failed) + np_load32(&c->read);
 }
 
-static np_code write_locked(peer *p, const void *data, size_t size, np_buffer *b, cookie *c) {
+/* One message is written by the function for one. */
+np_code peer_write_many(peer *p, const np_message *messages, size_t count, cookie *c) {
     np_error error;
+    const np_message *m = messages;
     server_lock(p->server);
-    np_code code = np_connection_write(p->connection, data, size, b, c, &error);
+    np_code code = count == 1
+        ? np_connection_write(p->connection, m->data, m->size, m->hold, c, &error)
+        : np_connection_write_many(p->connection, m, count, c, &error);
     np_endpoint_discard(p->server->endpoint);
     server_unlock(p->server);
     if (code == NP_OK && c)
@@ -496,11 +500,13 @@ static np_code write_locked(peer *p, const void *data, size_t size, np_buffer *b
 }
 
 np_code peer_write(peer *p, const void *data, size_t size, cookie *c) {
-    return write_locked(p, data, size, NULL, c);
+    np_message m = {data, size, NULL};
+    return peer_write_many(p, &m, 1, c);
 }
 
 np_code peer_write_buffer(peer *p, np_buffer *b, cookie *c) {
-    return write_locked(p, np_buffer_data(b), np_buffer_size(b), b, c);
+    np_message m = {np_buffer_data(b), np_buffer_size(b), b};
+    return peer_write_many(p, &m, 1, c);
 }
 
 np_code peer_read(peer *p, cookie *c) {

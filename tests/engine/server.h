@@ -92,6 +92,7 @@ np_buffer *server_buffer(server *s, size_t size, unsigned seed);
 void server_drop(server *s, np_buffer *b);
 
 np_code peer_write(peer *p, const void *data, size_t size, cookie *c);
+np_code peer_write_many(peer *p, const np_message *messages, size_t count, cookie *c);
 np_code peer_write_buffer(peer *p, np_buffer *b, cookie *c);
 np_code peer_read(peer *p, cookie *c);
 void peer_close(peer *p);

@@ -71,6 +71,84 @@ static void writes_without_a_cookie_are_reported_when_wanted(void) {
     server_end(s);
 }
 
+static void nothing_may_be_written_from_nowhere(void) {
+    server *s = server_new();
+    server_start(s);
+    client *c = server_client(s);
+    peer *p = server_peer(s, 0);
+    CHECK_EQUAL(peer_write(p, NULL, 0, NULL), NP_OK);
+    np_message messages[] = {{.data = "a", .size = 1}, {.data = NULL, .size = 0}};
+    CHECK_EQUAL(peer_write_many(p, messages, 2, NULL), NP_OK);
+    client_expect(c, "");
+    client_expect(c, "a");
+    client_expect(c, "");
+    client_close(c);
+    server_end(s);
+}
+
+static void several_messages_are_one_write(void) {
+    enum { COUNT = 50 };
+    server *s = server_new();
+    server_start(s);
+    client *c = server_client(s);
+    peer *p = server_peer(s, 0);
+    for (unsigned round = 0; round < 10; round++) {
+        np_message messages[COUNT];
+        for (unsigned i = 0; i < COUNT; i++) {
+            size_t size = i * i * (round + 1);
+            np_buffer *b = server_buffer(s, size, i);
+            messages[i] = (np_message){np_buffer_data(b), size, i % 3 ? NULL : b};
+            if (i % 3)
+                messages[i].data = pattern_new(size, i), server_drop(s, b);
+        }
+        cookie *one = server_cookie(s);
+        CHECK_EQUAL(peer_write_many(p, messages, COUNT, round % 2 ? one : NULL), NP_OK);
+        for (unsigned i = 0; i < COUNT; i++) {
+            if (i % 3)
+                free((void *)(uintptr_t)messages[i].data);
+            else
+                server_drop(s, messages[i].hold);
+            client_expect_pattern(c, i * i * (round + 1), i);
+        }
+        if (round % 2)
+            UNTIL_EQUAL(np_load32(&one->sent), 1);
+    }
+    UNTIL_EQUAL(np_load64(&p->sent), 5);
+    np_stats stats;
+    UNTIL((np_endpoint_stats(s->endpoint, &stats), stats.messages_out == 10 * COUNT));
+    client_close(c);
+    server_end(s);
+}
+
+static void several_messages_are_accepted_together_or_not(void) {
+    server *s = server_new();
+    s->config.max_pending_bytes = 4 * MIB;
+    s->config.max_message_size = MIB;
+    server_start(s);
+    client *c = server_client(s);
+    peer *p = server_peer(s, 0);
+    np_message messages[3];
+    for (unsigned i = 0; i < 3; i++) {
+        np_buffer *b = server_buffer(s, MIB, i);
+        messages[i] = (np_message){np_buffer_data(b), MIB, b};
+    }
+    cookie *first = server_cookie(s), *second = server_cookie(s);
+    CHECK_EQUAL(peer_write_many(p, messages, 3, first), NP_OK);
+    uint64_t pending = np_connection_pending(p->connection);
+    CHECK_EQUAL(peer_write_many(p, messages, 3, second), NP_E_FULL);
+    CHECK(np_connection_pending(p->connection) <= pending);
+    for (unsigned i = 0; i < 3; i++) {
+        server_drop(s, messages[i].hold);
+        client_expect_pattern(c, MIB, i);
+    }
+    CHECK_EQUAL(peer_write(p, "end", 3, NULL), NP_OK);
+    client_expect(c, "end");
+    peer_close(p);
+    CHECK_EQUAL(peer_write_many(p, messages, 0, second), NP_E_CLOSED);
+    client_close(c);
+    server_end(s);
+}
+
 static void held_buffers_are_given_back_once(void) {
     static const size_t sizes[] = {0, 1, 100, 65535, 65536, 200000, MIB, 3 * MIB};
     enum { COUNT = sizeof sizes / sizeof *sizes };
@@ -421,6 +499,10 @@ const test writes_tests[] = {
      EVERY_MODE},
     {"writes without a cookie are reported when wanted",
      writes_without_a_cookie_are_reported_when_wanted, EVERY_MODE},
+    {"nothing may be written from nowhere", nothing_may_be_written_from_nowhere, EVERY_MODE},
+    {"several messages are one write", several_messages_are_one_write, EVERY_MODE},
+    {"several messages are accepted together or not",
+     several_messages_are_accepted_together_or_not, EVERY_MODE},
     {"held buffers are given back once", held_buffers_are_given_back_once, EVERY_MODE},
     {"threads may write at once", threads_may_write_at_once, EVERY_MODE},
     {"a handler may write to another connection", a_handler_may_write_to_another_connection,
