@@ -72,9 +72,7 @@ def _serve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         server = _echo_server(args)
         with server:
-            while True:
-                # A signal that comes before the wait begins is seen when it ends.
-                server.run(timeout=1)
+            server.run()
     except KeyboardInterrupt:
         pass        # what ends it
     except ValueError as error:

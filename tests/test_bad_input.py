@@ -133,8 +133,8 @@ def test_large_lengths_without_bodies_take_no_memory(serve, log):
         assert resident_bytes() - before < 20 << 20
         for client in clients:
             client.close()
-        log.wait("on_disconnected", 60)
-    assert all(type(conn.error) is npipes.PipeResetError for conn, in log.of("on_disconnected"))
+        ended = log.wait("on_disconnected", 60)
+        assert all(type(conn.error) is npipes.PipeResetError for conn, in ended)
 
 
 def test_memory_grows_only_with_the_bytes_that_came(serve, log):

@@ -318,22 +318,30 @@ def test_a_server_in_a_cycle_is_collected_and_stopped(pipe_name, free):
     assert [name for name, _ in log.of("on_disconnected")] == [pipe_name]
 
 
-def test_a_handler_may_drop_the_last_reference(pipe_name):
-    """The handler runs on the server's own worker."""
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_handler_may_drop_the_last_reference(pipe_name, threads):
+    """On the server's own worker, which can't wait for itself: every event still comes."""
+    log = Log()
     holder, dropped = {}, threading.Event()
 
     def on_message(conn, data, cookie):
         holder.clear()
         dropped.set()
 
-    holder["server"] = npipes.Server(pipe_name, free_threading_events=True, on_message=on_message)
+    holder["server"] = npipes.Server(pipe_name, free_threading_events=True, threads=threads,
+                                     on_message=on_message,
+                                     **log.handlers("on_connected", "on_disconnected"))
     holder["server"].start()
     gone = weakref.ref(holder["server"])
-    with Client(holder["server"]) as client:
+    with Client(holder["server"]) as client, Client(holder["server"]) as other:
+        log.wait("on_connected", 2)
         client.send(b"x")
         assert dropped.wait(TIMEOUT)
-        assert client.has_ended()
+        assert client.has_ended() and other.has_ended()
     assert eventually(lambda: gone() is None)
+    assert len(log.of("on_disconnected")) == 2
+    with npipes.Server(pipe_name):
+        pass
 
 
 def test_a_server_dropped_while_run_waits_lives_until_it_returns(pipe_name):

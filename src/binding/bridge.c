@@ -209,15 +209,18 @@ static void *thread_begin(void *user) {
     return calloc(1, sizeof(bridge_thread));
 }
 
-static void thread_end(void *user, void *thread) {
-    (void)user;
-    bridge_thread *t = thread;
-    if (t && t->state) {
-        PyEval_RestoreThread(t->state);
-        PyThreadState_Clear(t->state);
-        PyThreadState_DeleteCurrent();
-    }
-    free(t);
+void bridge_keep_server(bridge *b) {
+    np_swap_ptr(&b->kept, Py_NewRef((PyObject *)b->server));
+}
+
+/* The last worker to end finds that all has ended, and lets go of a server
+ * that was kept for it. */
+static void release_kept(bridge *b) {
+    server_object *server = np_load_ptr(&b->kept);
+    if (!server || !np_endpoint_has_stopped(server->endpoint))
+        return;
+    np_swap_ptr(&b->kept, NULL);
+    Py_DECREF(server);
 }
 
 /* The worker's thread state is made once and kept: making one for every batch
@@ -235,6 +238,18 @@ static bool enter(void *user, void *thread) {
 static void leave(void *user, void *thread) {
     (void)user;
     ((bridge_thread *)thread)->state = PyEval_SaveThread();
+}
+
+static void thread_end(void *user, void *thread) {
+    bridge *b = user;
+    bridge_thread *t = thread;
+    if (t && (t->state || np_load_ptr(&b->kept))) {
+        enter(b, t);
+        release_kept(b);
+        PyThreadState_Clear(t->state);
+        PyThreadState_DeleteCurrent();
+    }
+    free(t);
 }
 
 static bool interrupted(void *user, void *thread) {

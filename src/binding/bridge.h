@@ -12,6 +12,7 @@ struct bridge {
     np_atomic_u32 refs;
     PyInterpreterState *interpreter;
     server_object *server;
+    np_atomic_ptr kept;     /* the server, dropped inside a handler, until its run has ended */
 };
 
 /* A thread that delivers: a worker, or a guest inside run, dispatch or stop. */
@@ -24,6 +25,9 @@ typedef struct bridge_thread {
 /* With one reference, the server's. */
 bridge *bridge_new(server_object *server);
 void bridge_retain(bridge *b);
+/* Keeps the server, whose finalizer runs inside its own handler, for the events
+ * that are still to come. */
+void bridge_keep_server(bridge *b);
 /* The server is gone, and its reference with it. */
 void bridge_leave(bridge *b);
 void bridge_host(bridge *b, np_host *host);

@@ -56,6 +56,9 @@ static void finalize(PyObject *op) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     server_stop_quietly(self, -1);
+    /* Inside its own handler the end comes after it. */
+    if (np_endpoint_is_inside(self->endpoint) && !np_endpoint_is_forked(self->endpoint))
+        bridge_keep_server(self->bridge);
     PyErr_Restore(type, value, traceback);
 }
 

@@ -238,6 +238,27 @@ static np_endpoint *running_endpoint(server_object *self, const char *method) {
     return ep;
 }
 
+/* From here on this thread is a guest, which Ctrl-C wakes.  One that came
+ * before is seen now. */
+static int begin_guest(bridge_thread *t, interrupt_watch *watch, np_endpoint *ep, bool waits) {
+    *watch = (interrupt_watch){0};
+    if (waits)
+        interrupt_watch_begin(watch, ep);
+    if (PyErr_CheckSignals() < 0) {
+        interrupt_watch_end(watch);
+        np_endpoint_release(ep);
+        return -1;
+    }
+    bridge_guest_begin(t);
+    return 0;
+}
+
+static void end_guest(bridge_thread *t, interrupt_watch *watch, np_endpoint *ep) {
+    bridge_guest_end(t);
+    interrupt_watch_end(watch);
+    np_endpoint_release(ep);
+}
+
 static PyObject *busy(const char *method) {
     return PyErr_Format(PyExc_RuntimeError, "%s(): a thread is inside run() or dispatch() already",
                         method);
@@ -255,12 +276,10 @@ PyObject *server_run(PyObject *op, PyObject *args, PyObject *kwargs) {
         return NULL;
     bridge_thread t;
     interrupt_watch watch;
-    bridge_guest_begin(&t);
-    interrupt_watch_begin(&watch, ep);
+    if (begin_guest(&t, &watch, ep, ns != 0) < 0)
+        return NULL;
     np_run_result r = np_endpoint_run(ep, &t, ns);
-    interrupt_watch_end(&watch);
-    bridge_guest_end(&t);
-    np_endpoint_release(ep);
+    end_guest(&t, &watch, ep);
     if (t.pending) {
         put_exception(t.pending);
         return NULL;
@@ -283,14 +302,10 @@ PyObject *server_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
         return NULL;
     bridge_thread t;
     interrupt_watch watch;
-    bridge_guest_begin(&t);
-    if (ns)
-        interrupt_watch_begin(&watch, ep);
+    if (begin_guest(&t, &watch, ep, ns != 0) < 0)
+        return NULL;
     int64_t n = np_endpoint_dispatch(ep, &t, ns);
-    if (ns)
-        interrupt_watch_end(&watch);
-    bridge_guest_end(&t);
-    np_endpoint_release(ep);
+    end_guest(&t, &watch, ep);
     if (t.pending) {
         put_exception(t.pending);
         return NULL;

@@ -190,12 +190,12 @@ static np_code start_workers(np_endpoint *ep, np_error *error) {
 
 np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
     *error = np_error_make(NP_OK, NP_DOING_START);
-    if (np_load32(&ep->phase) != NP_PHASE_NEW)
+    if (np_load32(&ep->phase) != NP_PHASE_NEW || ep->workers)
         return NP_E_STATE;
     np_code code = np_address(name, ep->address, sizeof ep->address, error);
-    if (code != NP_OK)
-        return code;
-    code = open_resources(ep, error);
+    if (code == NP_OK)
+        code = open_resources(ep, error);
+    error->activity = NP_DOING_START;
     if (code != NP_OK)
         return code;
     np_fork_add(ep);

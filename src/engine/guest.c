@@ -5,6 +5,10 @@
 
 enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */
 
+/* A system signal that arrives just before a guest begins to wait does not end
+ * that wait, so no wait is longer than this before the host is asked again. */
+#define ASK_NS INT64_C(1000000000)
+
 /* ---- the lease --------------------------------------------------------- */
 
 void np_lease_enter_worker(np_endpoint *ep) {
@@ -69,6 +73,15 @@ static int64_t end_of(int64_t timeout_ns) {
     return timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
 }
 
+static int64_t one_wait(int64_t left) { return left < 0 || left > ASK_NS ? ASK_NS : left; }
+
+/* The first round only looks: what came while this thread became the guest. */
+static int64_t next_wait(bool *looked, int64_t left) {
+    int64_t wait = *looked ? one_wait(left) : 0;
+    *looked = true;
+    return wait;
+}
+
 /* Host code may run in there (signal handlers), and may call the engine. */
 static bool ask_interrupted(np_endpoint *ep, void *thread) {
     if (!ep->host.interrupted)
@@ -91,6 +104,7 @@ static void drain_backlog(np_endpoint *ep, void *thread, np_round *round) {
 static np_run_result run_marshalled(np_endpoint *ep, void *thread, int64_t end) {
     np_run_result result;
     unsigned late = 0;
+    bool looked = false;
     enter_guest(ep);
     for (;;) {
         np_round round = {0};
@@ -110,7 +124,7 @@ static np_run_result run_marshalled(np_endpoint *ep, void *thread, int64_t end) 
             break;
         }
         int64_t left = remaining(end);
-        np_worker_poll(&ep->workers[0], thread, left, false, &round);
+        np_worker_poll(&ep->workers[0], thread, next_wait(&looked, left), false, &round);
         if (np_load32(&ep->forked))
             return NP_RUN_STOPPED;
         if (round.leave || ((round.idle || round.attention) && !ask_interrupted(ep, thread))) {
@@ -137,7 +151,7 @@ static np_run_result run_free(np_endpoint *ep, void *thread, int64_t end) {
             return NP_RUN_QUIT;
         }
         int64_t left = remaining(end);
-        int r = np_signal_wait(&ep->quit_signal, left);
+        int r = np_signal_wait(&ep->quit_signal, one_wait(left));
         if (r == 0 && left >= 0 && remaining(end) == 0)
             return NP_RUN_TIMEOUT;
         if (r == 1 && !np_load32(&ep->quit) && !np_endpoint_has_stopped(ep))
@@ -168,11 +182,13 @@ int64_t np_endpoint_dispatch(np_endpoint *ep, void *thread, int64_t timeout_ns) 
     drain_backlog(ep, thread, &round);
     if (!round.delivered && timeout_ns != 0 && !np_endpoint_has_stopped(ep)) {
         int64_t end = end_of(timeout_ns);
+        bool looked = false;
         enter_guest(ep);
         drain_backlog(ep, thread, &round);
-        while (!round.delivered && !round.leave && !np_endpoint_has_stopped(ep) && !np_load32(&ep->quit)) {
+        while (!round.delivered && !round.leave && !np_endpoint_has_stopped(ep)
+               && !np_swap32(&ep->quit, 0)) {
             int64_t left = remaining(end);
-            np_worker_poll(&ep->workers[0], thread, left, false, &round);
+            np_worker_poll(&ep->workers[0], thread, next_wait(&looked, left), false, &round);
             if (np_load32(&ep->forked))
                 return (int64_t)round.delivered;
             if (left == 0 || ((round.idle || round.attention) && !ask_interrupted(ep, thread)))

@@ -141,7 +141,8 @@ static void flood(void *arg) {
     client *c = client_connect(server_address(b->server));
     if (!c)
         return;
-    while (client_send(c, "a message that is short", 23))
+    static const char message[2000];
+    for (unsigned i = 0; client_send(c, message, i % 2 ? sizeof message : 20); i++)
         ;
     client_close(c);
 }

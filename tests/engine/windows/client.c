@@ -67,6 +67,8 @@ bool client_send(client *c, const void *data, size_t size) {
 static bool reserve(client *c, DWORD size) {
     if (size <= c->capacity)
         return true;
+    if (size < 2 * c->capacity)
+        size = 2 * c->capacity;
     uint8_t *data = realloc(c->data, size);
     if (!data)
         return false;
