@@ -7,7 +7,7 @@ import shutil
 import tempfile
 
 import pytest
-from support import WINDOWS, Client, eventually, running, thread_count
+from support import WINDOWS, Client, eventually, reply, running, thread_count
 
 import npipes
 
@@ -71,6 +71,13 @@ def serve(pipe_name):
             return stack.enter_context(running(npipes.Server(name, **options)))
 
         yield start
+
+
+@pytest.fixture
+def server(pipe_name):
+    """A started echo server whose events wait for run() or dispatch()."""
+    with npipes.Server(pipe_name, on_message=reply) as server:
+        yield server
 
 
 @pytest.fixture

@@ -49,6 +49,25 @@ def eventually(condition, timeout=TIMEOUT):
     return True
 
 
+def seconds(function, *args, **kwargs):
+    """How long a call takes, to the millisecond."""
+    begin = time.perf_counter()
+    function(*args, **kwargs)
+    return round(time.perf_counter() - begin, 3)
+
+
+def in_thread(function, *args):
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    return thread
+
+
+def finish(*threads):
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+
+
 class Log:
     """The events of a server in the order in which they came."""
 

@@ -1,9 +1,10 @@
 """Which events come, in which order, how often, and on which threads."""
 
+import socket
 import threading
 
 import pytest
-from support import TIMEOUT, Client, Log, echo, linux_only, raw_client, running
+from support import TIMEOUT, Client, Log, echo, linux_only, raw_client, running, thread_count
 
 import npipes
 
@@ -151,11 +152,12 @@ def test_free_threading_events_run_on_other_threads_and_marshalled_ones_in_run(p
         assert threads == set(loops)
 
 
-def test_marshalled_events_use_one_worker_whatever_threads_says(pipe_name):
-    server = npipes.Server(pipe_name, threads=8, on_message=echo)
-    with running(server), Client(server) as client:
-        assert client.request(b"x") == b"x"
-        assert server.threads == 8
+@linux_only
+def test_there_are_so_many_workers_as_threads_says_and_one_for_marshalled_events(pipe_name, free):
+    before = thread_count()
+    with npipes.Server(pipe_name, free_threading_events=free, threads=5) as server:
+        assert thread_count() - before == (5 if free else 1)
+        assert server.threads == 5
 
 
 # ---- writes --------------------------------------------------------------
@@ -325,8 +327,6 @@ def test_close_waits_five_seconds_at_most_for_a_peer_that_does_not_read(serve, c
 
 @linux_only
 def test_a_peer_that_closes_its_writing_end_still_gets_its_replies(serve, free):
-    import socket
-
     server = serve(free_threading_events=free, on_message=echo, mode="byte")
     with raw_client(server) as client:
         client.sendall(b"question")

@@ -9,6 +9,7 @@
 #include "harness.h"
 #include "npipes.h"
 #include "sync.h"
+#include "traffic.h"
 
 typedef struct server server;
 
@@ -94,6 +95,7 @@ void server_drop(server *s, np_buffer *b);
 np_code peer_write(peer *p, const void *data, size_t size, cookie *c);
 np_code peer_write_many(peer *p, const np_message *messages, size_t count, cookie *c);
 np_code peer_write_buffer(peer *p, np_buffer *b, cookie *c);
+np_code peer_write_pattern(peer *p, size_t size, unsigned seed, cookie *c);
 np_code peer_read(peer *p, cookie *c);
 void peer_close(peer *p);
 np_error peer_error(peer *p);
@@ -106,16 +108,5 @@ void server_echo(peer *p, np_event *e);
 /* A client of this server; the test ends without one. */
 client *server_client(server *s);
 client *server_client_bytes(server *s);
-
-/* Bytes that tell one message from another. */
-void pattern_fill(uint8_t *to, size_t size, unsigned seed);
-bool pattern_is(const uint8_t *data, size_t size, unsigned seed);
-uint8_t *pattern_new(size_t size, unsigned seed);
-/* Sends and receives one message and checks both. */
-void client_expect_pattern(client *c, size_t size, unsigned seed);
-void client_exchange(client *c, size_t size, unsigned seed);
-void client_expect(client *c, const char *text);
-
-enum { TIMEOUT_MS = 30000 };
 
 #endif

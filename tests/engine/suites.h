@@ -9,10 +9,13 @@ extern const test outbox_tests[];
 extern const test parts_tests[];
 extern const test messages_tests[];
 extern const test writes_tests[];
+extern const test limits_tests[];
+extern const test broadcast_tests[];
 extern const test reads_tests[];
 extern const test close_tests[];
 extern const test stop_tests[];
 extern const test run_tests[];
+extern const test dispatch_tests[];
 extern const test start_tests[];
 
 #endif

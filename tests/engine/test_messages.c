@@ -48,40 +48,13 @@ static void every_size_arrives_whole(void) {
     server_end(s);
 }
 
-typedef struct sender {
-    client *client;
-    size_t size, count;
-    unsigned seed;
-    np_atomic_u32 done, failed;
-    np_thread thread;
-} sender;
-
-static void send_all(void *arg) {
-    sender *x = arg;
-    uint8_t *data = pattern_new(x->size, 0);
-    for (size_t i = 0; i < x->count && !np_load32(&x->failed); i++) {
-        pattern_fill(data, x->size, x->seed + (unsigned)i);
-        if (!client_send(x->client, data, x->size))
-            np_store32(&x->failed, 1);
-    }
-    free(data);
-    np_store32(&x->done, 1);
-}
-
-static void start_sender(sender *x, client *c, size_t size, size_t count, unsigned seed) {
-    *x = (sender){.client = c, .size = size, .count = count, .seed = seed};
-    REQUIRE_EQUAL(np_thread_start(&x->thread, send_all, x), 0);
-}
-
 /* Client and server both send more than the system buffers. */
 static void exchange_large(server *s, size_t size, unsigned seed) {
     client *c = server_client(s);
     sender x;
-    start_sender(&x, c, size, 1, seed);
-    CHECK_EQUAL(client_receive(c, TIMEOUT_MS), size);
-    CHECK(pattern_is(client_data(c), size, seed));
-    np_thread_join(x.thread);
-    CHECK(!np_load32(&x.failed));
+    sender_start(&x, c, size, seed, 1);
+    client_expect_pattern(c, size, seed);
+    CHECK(sender_join(&x));
     client_close(c);
 }
 
@@ -137,7 +110,7 @@ static void check_number(peer *p, np_event *e) {
 static void messages_come_in_order(void) {
     enum { CLIENTS = 4 };
     static const size_t sizes[CLIENTS] = {4, 100, 5000, 70000};
-    static const size_t counts[CLIENTS] = {20000, 10000, 500, 50};
+    static const unsigned counts[CLIENTS] = {20000, 10000, 500, 50};
     server *s = server_new();
     s->on_event = check_number;
     server_start(s);
@@ -147,10 +120,10 @@ static void messages_come_in_order(void) {
     for (unsigned i = 0; i < CLIENTS; i++) {
         clients[i] = server_client(s);
         expected += counts[i];
-        start_sender(&senders[i], clients[i], sizes[i], counts[i], 0);
+        sender_start(&senders[i], clients[i], sizes[i], 0, counts[i]);
     }
     for (unsigned i = 0; i < CLIENTS; i++) {
-        np_thread_join(senders[i].thread);
+        CHECK(sender_join(&senders[i]));
         client_close(clients[i]);
     }
     uint64_t got = 0;
@@ -172,12 +145,9 @@ static void answers_come_in_order(void) {
     server_start(s);
     client *c = server_client(s);
     sender x;
-    start_sender(&x, c, SIZE, COUNT, 0);
-    for (unsigned i = 0; i < COUNT && !harness_failed(); i++) {
-        CHECK_EQUAL(client_receive(c, TIMEOUT_MS), SIZE);
-        CHECK(pattern_is(client_data(c), SIZE, i));
-    }
-    np_thread_join(x.thread);
+    sender_start(&x, c, SIZE, 0, COUNT);
+    client_expect_patterns(c, SIZE, 0, COUNT);
+    CHECK(sender_join(&x));
     client_close(c);
     server_end(s);
 }
@@ -196,10 +166,8 @@ static void two_hundred_clients_are_served_at_once(void) {
             CHECK(client_send(clients[i], data, 200 + i));
             free(data);
         }
-        for (unsigned i = 0; i < CLIENTS; i++) {
-            CHECK_EQUAL(client_receive(clients[i], TIMEOUT_MS), 200 + i);
-            CHECK(pattern_is(client_data(clients[i]), 200 + i, i));
-        }
+        for (unsigned i = 0; i < CLIENTS; i++)
+            client_expect_pattern(clients[i], 200 + i, i);
     }
     np_stats stats;
     np_endpoint_stats(s->endpoint, &stats);
@@ -287,7 +255,7 @@ static void bytes_flow_without_messages(void) {
     server_start(s);
     client *c = server_client_bytes(s);
     sender x;
-    start_sender(&x, c, SIZE, 1, 5);
+    sender_start(&x, c, SIZE, 5, 1);
     uint8_t *all = malloc(SIZE);
     REQUIRE(all != NULL);
     size_t got = 0;
@@ -299,7 +267,7 @@ static void bytes_flow_without_messages(void) {
         got += (size_t)n;
     }
     CHECK(pattern_is(all, SIZE, 5));
-    np_thread_join(x.thread);
+    CHECK(sender_join(&x));
     free(all);
     client_close(c);
     server_end(s);

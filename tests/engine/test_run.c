@@ -1,155 +1,10 @@
-/* run, dispatch and quit: events on the threads of the host. */
-#include <stdlib.h>
-
+/* run and quit: a thread of the host that waits, and where events are marshalled
+ * takes them. */
 #include "server.h"
 #include "suites.h"
 #include "system.h"
 
 #define MS INT64_C(1000000)
-
-static NP_THREAD_LOCAL bool is_guest;
-
-static void check_guest(peer *p, np_event *e) {
-    (void)e;
-    CHECK(is_guest);
-    if (p)
-        server_echo(p, e);
-}
-
-/* Marshalled, and nobody inside. */
-static server *marshalled(void) {
-    server *s = server_new();
-    s->config.marshalled = true;
-    s->no_guest = true;
-    s->on_event = check_guest;
-    is_guest = true;
-    return s;
-}
-
-/* ---- dispatch ---------------------------------------------------------- */
-
-static void dispatch_delivers_what_waits(void) {
-    server *s = marshalled();
-    server_start(s);
-    void *me = server_token(s);
-    intptr_t waitable = np_endpoint_waitable(s->endpoint);
-    REQUIRE(system_waitable(waitable, TIMEOUT_MS));
-    CHECK_EQUAL(np_load32(&s->ready), 0);
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, 0), 1);
-    CHECK_EQUAL(np_load32(&s->ready), 1);
-    CHECK(!system_waitable(waitable, 0));
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, 0), 0);
-    client *c = server_client(s);
-    CHECK(client_send(c, "abc", 3));
-    CHECK(client_send(c, "def", 3));
-    np_stats stats;
-    UNTIL((np_endpoint_stats(s->endpoint, &stats), stats.queued_events == 3));
-    CHECK(system_waitable(waitable, 0));
-    CHECK_EQUAL(server_count(s), 0);
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, 0), 3);
-    CHECK(!system_waitable(waitable, 0));
-    CHECK_EQUAL(np_load64(&server_peer(s, 0)->messages), 2);
-    client_expect(c, "abc");
-    client_expect(c, "def");
-    client_close(c);
-    REQUIRE(system_waitable(waitable, TIMEOUT_MS));
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, 0), 1);
-    CHECK_EQUAL(np_load32(&server_peer(s, 0)->disconnected), 1);
-    server_end(s);
-}
-
-static void dispatch_waits_for_something_to_deliver(void) {
-    server *s = marshalled();
-    server_start(s);
-    void *me = server_token(s);
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, -1), 1);
-    int64_t begin = np_now();
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, 30 * MS), 0);
-    CHECK(np_now() - begin >= 30 * MS);
-    client *c = server_client(s);
-    CHECK(np_endpoint_dispatch(s->endpoint, me, 30000 * MS) > 0);
-    CHECK(client_send(c, "abc", 3));
-    while (np_load64(&server_peer(s, 0)->messages) == 0)
-        CHECK(np_endpoint_dispatch(s->endpoint, me, 30000 * MS) > 0);
-    client_expect(c, "abc");
-    np_endpoint_quit(s->endpoint);
-    CHECK_EQUAL(np_endpoint_dispatch(s->endpoint, me, 30000 * MS), 0);
-    CHECK_EQUAL(np_endpoint_run(s->endpoint, me, -1), NP_RUN_QUIT);
-    client_close(c);
-    server_end(s);
-}
-
-typedef struct sender {
-    client *client;
-    size_t size;
-    unsigned count;
-    np_atomic_u32 *end;
-    np_thread thread;
-} sender;
-
-static void send_all(void *arg) {
-    sender *x = arg;
-    uint8_t *data = pattern_new(x->size, 1);
-    for (unsigned i = 0; i < x->count && !(x->end && np_load32(x->end)); i++)
-        if (!client_send(x->client, data, x->size))
-            break;
-    free(data);
-}
-
-static void count_only(peer *p, np_event *e) {
-    (void)p, (void)e;
-    CHECK(is_guest);
-}
-
-/* Nobody dispatches: what waits is bounded, the rest stays with the client. */
-static void the_backlog_is_bounded(void) {
-    enum { SIZE = 10000, COUNT = 1000 };
-    server *s = marshalled();
-    s->on_event = count_only;
-    server_start(s);
-    void *me = server_token(s);
-    client *c = server_client(s);
-    sender x = {.client = c, .size = SIZE, .count = COUNT};
-    REQUIRE_EQUAL(np_thread_start(&x.thread, send_all, &x), 0);
-    np_stats stats;
-    uint64_t before = 0;
-    UNTIL((np_endpoint_stats(s->endpoint, &stats), stats.messages_in > 50));
-    while (stats.messages_in != before) {
-        before = stats.messages_in;
-        system_sleep(100);
-        np_endpoint_stats(s->endpoint, &stats);
-    }
-    CHECK(stats.bytes_in > 500000);
-    CHECK(stats.bytes_in < 3 << 20);
-    while (server_count(s) == 0 || np_load64(&server_peer(s, 0)->messages) < COUNT)
-        REQUIRE(np_endpoint_dispatch(s->endpoint, me, 30000 * MS) > 0);
-    np_thread_join(x.thread);
-    client_close(c);
-    server_end(s);
-}
-
-/* What comes while it delivers is the next call's. */
-static void dispatch_returns_while_a_client_floods(void) {
-    server *s = marshalled();
-    s->on_event = count_only;
-    server_start(s);
-    void *me = server_token(s);
-    client *c = server_client(s);
-    np_atomic_u32 end = {0};
-    sender x = {.client = c, .size = 10, .count = UINT32_MAX, .end = &end};
-    REQUIRE_EQUAL(np_thread_start(&x.thread, send_all, &x), 0);
-    for (unsigned i = 0; i < 30; i++) {
-        CHECK(np_endpoint_dispatch(s->endpoint, me, 0) >= 0);
-        CHECK(np_endpoint_dispatch(s->endpoint, me, MS) >= 0);
-    }
-    server_stop(s);
-    np_store32(&end, 1);
-    np_thread_join(x.thread);
-    client_close(c);
-    server_release(s);
-}
-
-/* ---- run --------------------------------------------------------------- */
 
 static void run_ends_when_its_time_is_up(void) {
     server *s = server_new();
@@ -165,21 +20,19 @@ static void run_ends_when_its_time_is_up(void) {
 }
 
 static void run_ends_in_time_while_a_client_floods(void) {
-    server *s = marshalled();
-    s->on_event = count_only;
+    server *s = server_new();
+    s->no_guest = true;
     server_start(s);
     void *me = server_token(s);
     client *c = server_client(s);
-    np_atomic_u32 end = {0};
-    sender x = {.client = c, .size = 10, .count = UINT32_MAX, .end = &end};
-    REQUIRE_EQUAL(np_thread_start(&x.thread, send_all, &x), 0);
+    sender x;
+    sender_start(&x, c, 10, 0, UINT32_MAX);
     for (unsigned i = 0; i < 10; i++) {
         CHECK_EQUAL(np_endpoint_run(s->endpoint, me, 5 * MS), NP_RUN_TIMEOUT);
         CHECK_EQUAL(np_endpoint_run(s->endpoint, me, 0), NP_RUN_TIMEOUT);
     }
     server_stop(s);
-    np_store32(&end, 1);
-    np_thread_join(x.thread);
+    sender_end(&x);
     client_close(c);
     server_release(s);
 }
@@ -289,7 +142,8 @@ static void interrupted_hosts_leave_run(void) {
 
 /* The wake of an interrupt must not be lost on a poller that is not asleep. */
 static void an_interrupt_is_seen_between_events(void) {
-    server *s = marshalled();
+    server *s = server_new();
+    s->no_guest = true;
     s->config.spin_us = 500;
     server_start(s);
     void *me = server_token(s);
@@ -308,7 +162,9 @@ static void an_interrupt_is_seen_between_events(void) {
 }
 
 static void a_delivery_may_end_run(void) {
-    server *s = marshalled();
+    server *s = server_new();
+    s->no_guest = true;
+    s->on_event = server_echo;
     server_start(s);
     void *me = server_token(s);
     client *c = server_client(s);
@@ -336,7 +192,6 @@ typedef struct runner {
 
 static void run_until_quit(void *arg) {
     runner *r = arg;
-    is_guest = true;
     do      /* the other thread may be faster */
         r->result = np_endpoint_run(r->server->endpoint, r->token, -1);
     while (r->result == NP_RUN_BUSY);
@@ -379,89 +234,18 @@ static void run_inside_a_handler_is_busy(void) {
     server_end(s);
 }
 
-/* ---- guests that come and go ------------------------------------------- */
-
-typedef struct talker {
-    server *server;
-    np_atomic_u32 done;
-    np_thread thread;
-} talker;
-
-static void talk(void *arg) {
-    talker *t = arg;
-    client *c = client_connect(server_address(t->server));
-    CHECK(c != NULL);
-    for (unsigned i = 0; c && i < 500 && !harness_failed(); i++) {
-        CHECK(client_send(c, "message", 7));
-        CHECK_EQUAL(client_receive(c, TIMEOUT_MS), 7);
-    }
-    if (c)
-        client_close(c);
-    np_store32(&t->done, 1);
-}
-
-static void guests_may_come_and_go(void) {
-    server *s = marshalled();
-    server_start(s);
-    void *me = server_token(s);
-    talker t = {.server = s};
-    REQUIRE_EQUAL(np_thread_start(&t.thread, talk, &t), 0);
-    for (unsigned i = 0; !np_load32(&t.done); i++) {
-        if (i % 3 == 0)
-            np_endpoint_run(s->endpoint, me, i % 2 * MS);
-        else if (i % 3 == 1)
-            np_endpoint_dispatch(s->endpoint, me, 0);
-        else
-            np_endpoint_dispatch(s->endpoint, me, MS);
-    }
-    np_thread_join(t.thread);
-    server_end(s);
-}
-
-/* stop_wait is a guest itself: it delivers what nobody else does. */
-static void a_stop_delivers_what_waits(void) {
-    server *s = marshalled();
-    s->on_event = check_guest;
-    server_start(s);
-    client *c = server_client(s);
-    for (unsigned i = 0; i < 10; i++)
-        CHECK(client_send(c, "abc", 3));
-    np_stats stats;
-    UNTIL((np_endpoint_stats(s->endpoint, &stats), stats.queued_events == 12));
-    server_stop(s);
-    CHECK_EQUAL(np_load64(&server_peer(s, 0)->messages), 10);
-    CHECK_EQUAL(np_load32(&server_peer(s, 0)->disconnected), 1);
-    client_close(c);
-    server_release(s);
-}
-
-static void only_marshalled_servers_have_a_waitable(void) {
-    server *s = server_new();
-    server_start(s);
-    CHECK_EQUAL(np_endpoint_waitable(s->endpoint), -1);
-    server_end(s);
-}
-
 const test run_tests[] = {
-    {"dispatch delivers what waits", dispatch_delivers_what_waits, 0},
-    {"dispatch waits for something to deliver", dispatch_waits_for_something_to_deliver, 0},
-    {"the backlog is bounded", the_backlog_is_bounded, 0},
-    {"dispatch returns while a client floods", dispatch_returns_while_a_client_floods, 0},
     {"run ends when its time is up", run_ends_when_its_time_is_up, FREE_MODES | MODE_RUN},
-    {"run ends in time while a client floods", run_ends_in_time_while_a_client_floods, 0},
+    {"run ends in time while a client floods", run_ends_in_time_while_a_client_floods, MODE_RUN},
     {"quit before run ends the next run", quit_before_run_ends_the_next_run,
      FREE_MODES | MODE_RUN},
     {"quit ends the current run", quit_ends_the_current_run, FREE_MODES | MODE_RUN},
     {"a handler may quit", a_handler_may_quit, FREE_MODES | MODE_RUN},
     {"a stop ends run", a_stop_ends_run, FREE_MODES | MODE_RUN},
     {"interrupted hosts leave run", interrupted_hosts_leave_run, FREE_MODES | MODE_RUN},
-    {"an interrupt is seen between events", an_interrupt_is_seen_between_events, 0},
-    {"a delivery may end run", a_delivery_may_end_run, 0},
+    {"an interrupt is seen between events", an_interrupt_is_seen_between_events, MODE_RUN},
+    {"a delivery may end run", a_delivery_may_end_run, MODE_RUN},
     {"a second run is busy", a_second_run_is_busy, FREE_MODES | MODE_RUN},
     {"run inside a handler is busy", run_inside_a_handler_is_busy, EVERY_MODE},
-    {"guests may come and go", guests_may_come_and_go, 0},
-    {"a stop delivers what waits", a_stop_delivers_what_waits, 0},
-    {"only marshalled servers have a waitable", only_marshalled_servers_have_a_waitable,
-     MODE_FREE},
     {0},
 };

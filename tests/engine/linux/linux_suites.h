@@ -5,6 +5,7 @@
 
 extern const test stream_tests[];
 extern const test listen_tests[];
+extern const test descriptors_tests[];
 extern const test fork_tests[];
 
 #endif

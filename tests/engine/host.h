@@ -1,0 +1,11 @@
+/* The inside of a server: what it gives the engine as its host. */
+#ifndef HOST_H
+#define HOST_H
+
+#include "server.h"
+
+np_host host_of(server *s);
+/* Gives back what server_token made. */
+void host_free_tokens(server *s);
+
+#endif
