@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -15,6 +16,10 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config):
+    # A session that a shell runs in the background has Ctrl-C ignored, and so
+    # would everything that is tested with it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A handler or a thread that fails unnoticed is a failure of the test.
     for warning in ("PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning"):
         config.addinivalue_line("filterwarnings", f"error::pytest.{warning}")
