@@ -673,6 +673,15 @@ def test_an_argument_that_can_not_be(error, function, args):
 
 
 @windows
+def test_the_constants_are_names_of_the_module_too():
+    native = importlib.import_module("npipes.native")
+    constants = importlib.import_module("npipes.constants")
+    assert set(constants.__all__) < set(native.__all__)
+    for name in constants.__all__:
+        assert getattr(native, name) is getattr(constants, name)
+
+
+@windows
 def test_signatures_are_those_of_the_stub():
     module = importlib.import_module("npipes._native")
     stub = ast.parse(Path(npipes.__file__).with_name("_native.pyi").read_text(encoding="utf-8"))
