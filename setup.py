@@ -43,17 +43,26 @@ elif os.environ.get("NPIPES_DEBUG") == "1":
 
 rooms = ["src/engine", f"src/engine/{folder}", "src/binding", f"src/binding/{folder}"]
 
-setup(
-    ext_modules=[
-        Extension(
-            "npipes._npipes",
-            sources=sorted(source for room in rooms for source in glob(f"{room}/*.c")),
-            depends=sorted(header for room in rooms for header in glob(f"{room}/*.h")),
-            include_dirs=rooms,
-            define_macros=macros,
-            extra_compile_args=compile_args,
-            extra_link_args=link_args,
-            libraries=["advapi32", "ntdll"] if target == "win32" else [],
-        )
-    ]
-)
+
+
+def extension(name, rooms, headers=()):
+    """Every source of the rooms; headers are rooms of which only those are used."""
+    folders = [*rooms, *headers]
+    return Extension(
+        name,
+        sources=sorted(source for room in rooms for source in glob(f"{room}/*.c")),
+        depends=sorted(header for room in folders for header in glob(f"{room}/*.h")),
+        include_dirs=folders,
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        libraries=["advapi32", "ntdll"] if target == "win32" else [],
+    )
+
+
+extensions = [extension("npipes._npipes", rooms)]
+if target == "win32":
+    native = "src/binding/windows/native"
+    extensions.append(extension("npipes._native", [native], headers=["src/engine/windows"]))
+
+setup(ext_modules=extensions)

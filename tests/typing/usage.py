@@ -5,10 +5,12 @@ Read by mypy, never run.
 
 import os
 import selectors
+import sys
 from pathlib import Path
 from typing import Any, assert_type
 
 import npipes
+from npipes import constants
 
 # ---- making a server -----------------------------------------------------
 
@@ -179,3 +181,28 @@ def catch() -> None:
         e: TimeoutError = error
     except (npipes.MessageTooLargeError, npipes.ProtocolError) as error:
         f: OSError = error
+
+# ---- Windows' constants and functions ------------------------------------
+
+assert_type(constants.PIPE_TYPE_MESSAGE | constants.PIPE_WAIT, constants.PipeMode)
+number: int = constants.FILE_FLAG_OVERLAPPED | constants.SECURITY_SQOS_PRESENT
+constants.PIPE_WAIT = constants.PIPE_NOWAIT  # type: ignore[misc]
+
+if sys.platform == "win32":
+    from npipes import native
+
+    who = native.SecurityAttributes(None, bInheritHandle=True)
+    assert_type(who.sddl, str | None)
+    native.SecurityAttributes()  # type: ignore[call-arg]
+    mode = native.PIPE_TYPE_MESSAGE | native.PIPE_READMODE_MESSAGE
+    pipe = native.CreateNamedPipe("x", native.PIPE_ACCESS_DUPLEX, mode, lpSecurityAttributes=who)
+    assert_type(pipe, int)
+    native.CreateNamedPipe(b"x", 3, mode)  # type: ignore[arg-type]
+    assert_type(native.ReadFile(pipe, 4096), tuple[bytes, bool])
+    assert_type(native.WriteFile(pipe, memoryview(b"x")), int)
+    native.WriteFile(pipe, "x")  # type: ignore[arg-type]
+    assert_type(native.PeekNamedPipe(pipe).data, bytes)
+    assert_type(native.GetNamedPipeInfo(pipe).flags, int)
+    assert_type(native.GetNamedPipeHandleState(pipe).state, int)
+    native.SetNamedPipeHandleState(pipe, native.PIPE_READMODE_MESSAGE, None)
+    assert_type(native.CallNamedPipe("x", b"", 1, native.NMPWAIT_WAIT_FOREVER), tuple[bytes, bool])
