@@ -6,7 +6,9 @@
 enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */
 
 /* A system signal that arrives just before a guest begins to wait does not end
- * that wait, so no wait is longer than this before the host is asked again. */
+ * that wait, so the host is asked this often at least.  A marshalled guest's
+ * waits are many and short, and a timer for each would cost more than the rest
+ * of the round: there the worker, who has nothing else to do, wakes it. */
 #define ASK_NS INT64_C(1000000000)
 
 /* ---- the lease --------------------------------------------------------- */
@@ -14,8 +16,12 @@ enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */
 void np_lease_enter_worker(np_endpoint *ep) {
     np_lease *l = &ep->lease;
     np_mutex_lock(&l->lock);
-    while (np_load32(&l->guests))
-        np_cond_wait(&l->changed, &l->lock);
+    while (np_load32(&l->guests)) {
+        if (np_cond_wait_for(&l->changed, &l->lock, ASK_NS))
+            continue;
+        np_store32(&ep->attention, 1);
+        np_port_wake(&ep->workers[0].port);
+    }
     l->worker_polls = true;
     np_mutex_unlock(&l->lock);
 }
@@ -77,7 +83,7 @@ static int64_t one_wait(int64_t left) { return left < 0 || left > ASK_NS ? ASK_N
 
 /* The first round only looks: what came while this thread became the guest. */
 static int64_t next_wait(bool *looked, int64_t left) {
-    int64_t wait = *looked ? one_wait(left) : 0;
+    int64_t wait = *looked ? left : 0;
     *looked = true;
     return wait;
 }
@@ -119,7 +125,7 @@ static np_run_result run_marshalled(np_endpoint *ep, void *thread, int64_t end) 
             result = NP_RUN_STOPPED;
             break;
         }
-        if (np_swap32(&ep->quit, 0)) {
+        if (np_load32(&ep->quit) && np_swap32(&ep->quit, 0)) {
             result = NP_RUN_QUIT;
             break;
         }
