@@ -91,15 +91,15 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
 
 
 def show(medians: dict[tuple[str, str], float], kinds: list[str], loads: list[str]) -> None:
-    print(f"{'of raw C':16}" + "".join(f"{load:>14}" for load in loads))
+    print(f"{'of raw C':28}" + "".join(f"{load:>14}" for load in loads))
     for kind in kinds:
-        print(f"{kind:16}" + "".join(f"{medians[kind, load]:14.2f}" for load in loads))
+        print(f"{kind:28}" + "".join(f"{medians[kind, load]:14.2f}" for load in loads))
     for base in (kind for kind in kinds if kind in PEERS):
         for kind in (kind for kind in kinds if kind in OURS):
             cells = "".join(
                 f"{medians[kind, load] / medians[base, load]:13.1f}x" for load in loads
             )
-            print(f"{kind} / {base}".ljust(28)[:28] + cells[12:])
+            print(f"{kind + ' / ' + base:28}{cells}")
 
 
 def main() -> None:

@@ -147,8 +147,9 @@ static void talk(void *arg) {
     np_store32(&t->done, 1);
 }
 
-static void guests_may_come_and_go(void) {
+static void let_guests_come_and_go(uint32_t spin_us) {
     server *s = marshalled();
+    s->config.spin_us = spin_us;
     server_start(s);
     void *me = server_token(s);
     talker t = {.server = s};
@@ -164,6 +165,11 @@ static void guests_may_come_and_go(void) {
     np_thread_join(t.thread);
     server_end(s);
 }
+
+static void guests_may_come_and_go(void) { let_guests_come_and_go(0); }
+
+/* A guest must get in while the worker spins, too. */
+static void guests_may_come_and_go_where_workers_spin(void) { let_guests_come_and_go(50); }
 
 /* stop_wait is a guest itself: it delivers what nobody else does. */
 static void a_stop_delivers_what_waits(void) {
@@ -195,6 +201,7 @@ const test dispatch_tests[] = {
     {"the backlog is bounded", the_backlog_is_bounded, 0},
     {"dispatch returns while a client floods", dispatch_returns_while_a_client_floods, 0},
     {"guests may come and go", guests_may_come_and_go, 0},
+    {"guests may come and go where workers spin", guests_may_come_and_go_where_workers_spin, 0},
     {"a stop delivers what waits", a_stop_delivers_what_waits, 0},
     {"only marshalled servers have a waitable", only_marshalled_servers_have_a_waitable,
      MODE_FREE},

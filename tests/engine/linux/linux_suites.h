@@ -6,6 +6,7 @@
 extern const test stream_tests[];
 extern const test listen_tests[];
 extern const test descriptors_tests[];
+extern const test idle_tests[];
 extern const test fork_tests[];
 
 #endif

@@ -3,4 +3,4 @@
 
 #include "system.h"
 
-const test *const system_tables[] = {stream_tests, listen_tests, descriptors_tests, fork_tests, NULL};
+const test *const system_tables[] = {stream_tests, listen_tests, descriptors_tests, idle_tests, fork_tests, NULL};

@@ -142,13 +142,28 @@ static void bytes_may_come_one_at_a_time(void) {
     server_end(s);
 }
 
+typedef struct pieces {
+    client *client;
+    const uint8_t *stream;
+    size_t size, piece;
+    np_thread thread;
+} pieces;
+
+static void send_pieces(void *arg) {
+    pieces *x = arg;
+    for (size_t at = 0; at < x->size; at += x->piece) {
+        size_t left = x->size - at;
+        CHECK(client_send_raw(x->client, x->stream + at, left < x->piece ? left : x->piece));
+    }
+}
+
 /* Any cut of a stream of messages of all sizes gives the same messages. */
 static void messages_may_be_cut_anywhere(void) {
-    static const size_t sizes[] = {0, 5, 0, 0, 70000, 1, 4096, 200000, 3};
+    static const size_t sizes[] = {0, 5, 0, 0, 70000, 1, 4096, 200000, 3, 3 << 20, 1000, 0};
     enum { COUNT = sizeof sizes / sizeof *sizes };
-    static const size_t cuts[] = {1 << 20, 65536, 4099, 977, 64};
+    static const size_t cuts[] = {4 << 20, 65536, 4099, 977};
     size_t total = 0;
-    uint8_t *stream = malloc(1 << 20);
+    uint8_t *stream = malloc(4 << 20);
     REQUIRE(stream != NULL);
     for (unsigned i = 0; i < COUNT; i++) {
         total += np_frame_encode(stream + total, sizes[i]);
@@ -162,12 +177,11 @@ static void messages_may_be_cut_anywhere(void) {
     server_start(s);
     client *c = server_client(s);
     for (unsigned cut = 0; cut < sizeof cuts / sizeof *cuts; cut++) {
-        for (size_t at = 0; at < total; at += cuts[cut]) {
-            size_t left = total - at;
-            CHECK(client_send_raw(c, stream + at, left < cuts[cut] ? left : cuts[cut]));
-        }
+        pieces x = {.client = c, .stream = stream, .size = total, .piece = cuts[cut]};
+        REQUIRE_EQUAL(np_thread_start(&x.thread, send_pieces, &x), 0);
         for (unsigned i = 0; i < COUNT; i++)
             client_expect_pattern(c, sizes[i], i);
+        np_thread_join(x.thread);
     }
     free(stream);
     client_close(c);
