@@ -57,6 +57,18 @@ static np_connection *take_posted(np_worker *worker) {
     return c;
 }
 
+/* It has stopped, and nothing of its own is left. */
+static bool is_empty(np_worker *worker) {
+    np_endpoint *ep = worker->endpoint;
+    np_batch *batch = &worker->batch;
+    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted)
+        return false;
+    np_mutex_lock(&ep->lock);
+    bool empty = worker->live == 0 && worker->armed == 0;
+    np_mutex_unlock(&ep->lock);
+    return empty;
+}
+
 /* Why the poller must not sleep.  All that np_port_wake is called for is seen
  * here, as a wake may be lost on a wait that did not sleep. */
 static bool has_posted(np_worker *worker, bool queue) {
@@ -65,7 +77,7 @@ static bool has_posted(np_worker *worker, bool queue) {
     bool any = worker->posted != NULL;
     np_mutex_unlock(&worker->post_lock);
     return any || (np_load32(&worker->stop_posted) && !worker->stopping)
-           || (worker->index == 0 && np_load32(&ep->ready))
+           || (worker->index == 0 && np_load32(&ep->ready)) || is_empty(worker)
            || (queue ? np_load32(&ep->lease.guests) : np_load32(&ep->attention));
 }
 
@@ -107,17 +119,6 @@ static void begin_stop(np_worker *worker, np_batch *batch) {
             np_connection_abort(c, batch);
     }
     np_mutex_unlock(&ep->lock);
-}
-
-static bool is_empty(np_worker *worker) {
-    np_endpoint *ep = worker->endpoint;
-    np_batch *batch = &worker->batch;
-    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted)
-        return false;
-    np_mutex_lock(&ep->lock);
-    bool empty = worker->live == 0 && worker->armed == 0;
-    np_mutex_unlock(&ep->lock);
-    return empty;
 }
 
 /* ---- one round --------------------------------------------------------- */
