@@ -69,7 +69,7 @@ static void begin_drain(np_connection *c, np_batch *batch, bool close_writes) {
 /* What can go out without waiting still does; then nothing starts any more. */
 static void cancel_operations(np_connection *c) {
     np_mutex_lock(&c->lock);
-    np_outbound_flush_locked(c);
+    np_outbound_flush_locked(c, &c->worker->chunks);
     c->write_closed = true;
     c->aborted = true;
     if (c->linked && (c->reading || c->writing))
@@ -271,6 +271,7 @@ static void finish(np_connection *c, np_batch *batch) {
     if (c->connected) {
         np_connection_retain(c);    /* the event's; ends when it is delivered */
         np_batch_add(batch, NP_EVENT_DISCONNECTED, c)->u.error = c->error;
+        batch->owns = true;
     }
     c->doomed_next = batch->doomed;
     batch->doomed = c;
@@ -428,7 +429,15 @@ bool np_connection_is_opening(const np_connection *c) {
     return np_load32(&c->visible) == NP_STATE_OPENING && !np_load32(&c->endpoint->forked);
 }
 
-uint64_t np_connection_pending(const np_connection *c) { return np_load64(&c->pending); }
+uint64_t np_connection_pending(const np_connection *connection) {
+    np_connection *c = (np_connection *)(uintptr_t)connection;
+    if (np_load32(&c->endpoint->forked))
+        return 0;
+    np_mutex_lock(&c->lock);
+    uint64_t bytes = c->out.bytes;
+    np_mutex_unlock(&c->lock);
+    return bytes;
+}
 
 intptr_t np_connection_handle(const np_connection *connection) {
     np_connection *c = (np_connection *)(uintptr_t)connection;
