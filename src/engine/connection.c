@@ -321,6 +321,7 @@ void np_connection_post(np_connection *c, uint32_t requests) {
         c->posted_next = NULL;
         *w->posted_tail = c;
         w->posted_tail = &c->posted_next;
+        np_store32(&w->any_posted, 1);
     }
     np_mutex_unlock(&w->post_lock);
     if (!closed)

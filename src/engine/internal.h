@@ -183,6 +183,7 @@ struct np_worker {
 
     np_mutex post_lock;
     np_connection *posted, **posted_tail;
+    np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
 
