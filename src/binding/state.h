@@ -151,6 +151,8 @@ void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint);
 void interrupt_watch_end(interrupt_watch *watch);
 /* Once, before the first large message's memory is allocated. */
 void host_expect_large_messages(void);
+/* After memory for a message was allocated, before it is filled. */
+void host_prepare_large_buffer(void *data, size_t size);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
 /* The OSError of a system error; value, exception set on failure. */
