@@ -27,6 +27,7 @@ static inline void np_cond_wait(np_cond *c, np_mutex *m) { pthread_cond_wait(c, 
 /* Waits at most timeout_ns (negative: for ever).  False when the time is up. */
 bool np_cond_wait_for(np_cond *c, np_mutex *m, int64_t timeout_ns);
 
+static inline uintptr_t np_thread_id(void) { return (uintptr_t)pthread_self(); }
 /* Starts a thread with signals blocked (but those of a crash), so that signals reach the
  * threads of the host program only.  0 or an errno. */
 int np_thread_start(np_thread *t, np_thread_main main, void *arg);
