@@ -49,7 +49,7 @@ static PyObject *describe_blocking(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: a message of %llu bytes is more than the %llu bytes that "
                                     "are allowed", subject, value, limit);
     case NP_E_RESET:
-        if (value)
+        if (value || limit)
             return NULL;
         return PyUnicode_FromFormat("%s: the peer went away without reading all it was sent",
                                     subject);

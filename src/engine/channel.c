@@ -138,7 +138,7 @@ static np_code broken(np_channel *c, np_code code, int os, uint64_t got, uint64_
                       np_error *error) {
     if (code == NP_E_TIMEOUT || code == NP_E_INTERRUPTED || code == NP_E_CLOSED)
         return fail(error, NP_DOING_RECEIVE, code, os);
-    if (code == NP_E_EOF && got)
+    if (code == NP_E_EOF && (got || all))
         code = NP_E_RESET;
     fail(error, NP_DOING_RECEIVE, code, os);
     error->value = got;
