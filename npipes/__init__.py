@@ -1,15 +1,22 @@
 """Message-based IPC for processes on one machine.
 
 Named pipes on Windows and Unix-domain sockets on Linux behind one interface:
-`Server` delivers messages to Python callables from an engine in C.
+`Server` delivers messages to Python callables from an engine in C; `connect`, `Client` and
+`Listener` are for calls that wait.
 """
 
 from npipes._npipes import (
     AccessDeniedError,
+    Client,
+    ConnectionClosed,
+    Listener,
     MessageTooLargeError,
     Peer,
+    Pipe,
+    PipeBusyError,
     PipeClosedError,
     PipeError,
+    PipeNotFoundError,
     PipeResetError,
     PipeTimeoutError,
     ProtocolError,
@@ -18,16 +25,25 @@ from npipes._npipes import (
     ServerConnection,
     Stats,
     address,
+    connect,
 )
+from npipes.client import call, wait
+from npipes.discovery import find
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",
+    "Client",
+    "ConnectionClosed",
+    "Listener",
     "MessageTooLargeError",
     "Peer",
+    "Pipe",
+    "PipeBusyError",
     "PipeClosedError",
     "PipeError",
+    "PipeNotFoundError",
     "PipeResetError",
     "PipeTimeoutError",
     "ProtocolError",
@@ -36,4 +52,8 @@ __all__ = [
     "ServerConnection",
     "Stats",
     "address",
+    "call",
+    "connect",
+    "find",
+    "wait",
 ]

@@ -1,4 +1,5 @@
 /* The module npipes._npipes: its types, functions and its end. */
+#include "blocking.h"
 #include "bridge.h"
 
 /* A handler that never returns must not keep the interpreter from exiting. */
@@ -65,6 +66,7 @@ static PyMethodDef functions[] = {
      "address($module, name, /)\n--\n\n"
      "The address the operating system knows a pipe name by.  Creates nothing.  Raises ValueError\n"
      "for a name that is empty, too long or has characters a name can't have."},
+    BLOCKING_FUNCTIONS,
     {"_stop_all", stop_all, METH_NOARGS, NULL},
     {"_before_fork", before_fork, METH_NOARGS, NULL},
     {"_after_fork_in_parent", after_fork_in_parent, METH_NOARGS, NULL},
@@ -158,10 +160,12 @@ static int exec(PyObject *module) {
     s->str_cookie = PyUnicode_InternFromString("cookie");
     s->connection_type = add_type(module, &connection_spec);
     s->server_type = add_type(module, &server_spec);
+    s->client_type = add_type(module, &client_spec);
+    s->listener_type = add_type(module, &listener_spec);
     s->peer_type = add_sequence(module, &peer_desc);
     s->stats_type = add_sequence(module, &stats_desc);
     if (!s->str_operation || !s->str_cookie || !s->connection_type || !s->server_type
-        || !s->peer_type || !s->stats_type)
+        || !s->client_type || !s->listener_type || !s->peer_type || !s->stats_type)
         return -1;
     return errors_init(module, s) < 0 ? -1 : add_hooks(module);
 }
@@ -171,7 +175,9 @@ static int exec(PyObject *module) {
     (PyObject **[]) {                                                                           \
         &(s)->pipe_error, &(s)->closed_error, &(s)->reset_error, &(s)->too_large_error,         \
             &(s)->protocol_error, &(s)->queue_full_error, &(s)->access_error,                   \
-            &(s)->timeout_error, (PyObject **)&(s)->server_type,                                \
+            &(s)->timeout_error, &(s)->eof_error, &(s)->not_found_error, &(s)->busy_error,      \
+            (PyObject **)&(s)->client_type, (PyObject **)&(s)->listener_type,                   \
+            (PyObject **)&(s)->server_type,                                \
             (PyObject **)&(s)->connection_type, (PyObject **)&(s)->peer_type,                   \
             (PyObject **)&(s)->stats_type, &(s)->str_operation, &(s)->str_cookie, NULL          \
     }

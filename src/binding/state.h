@@ -14,8 +14,9 @@ typedef struct server_object server_object;
 typedef struct module_state {
     PyObject *pipe_error;               /* PipeError, and its kinds by engine code */
     PyObject *closed_error, *reset_error, *too_large_error, *protocol_error, *queue_full_error,
-        *access_error, *timeout_error;
+        *access_error, *timeout_error, *eof_error, *not_found_error, *busy_error;
     PyTypeObject *server_type, *connection_type, *peer_type, *stats_type;
+    PyTypeObject *client_type, *listener_type;
     PyObject *str_operation, *str_cookie;
     bool expects_large;                 /* host_expect_large_messages was called */
     server_object *running;             /* every started server; a list through next_running */
@@ -83,6 +84,8 @@ void server_stop_quietly(server_object *self, int64_t timeout_ns);
 int server_resolve_handler(server_object *self, handler_index i);
 /* Keyword arguments of the constructor; -1 with an exception set. */
 int server_configure(server_object *self, PyObject *args, PyObject *kwargs);
+/* What `access` means, but for the text of SDDL; -1 with an exception set. */
+int config_access(np_config *config, PyObject *value);
 handler_index handler_find(const char *name);
 /* Takes it out of the list of servers that the interpreter's exit stops. */
 void server_unlist(server_object *self);
@@ -155,6 +158,8 @@ void host_expect_large_messages(void);
 void host_prepare_large_buffer(void *data, size_t size);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
+/* Before a blocking call of this thread waits: what Ctrl-C sets (np_wait.interrupt). */
+intptr_t host_interrupt(void);
 /* The OSError of a system error; value, exception set on failure. */
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename);
 

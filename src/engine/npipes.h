@@ -50,7 +50,12 @@ typedef enum np_code {
     NP_E_CANCELED,      /* closed or stopped here before it could be done */
     NP_E_TIMEOUT,
     NP_E_STATE,         /* not now: not started, or already inside run */
-    NP_E_FORKED         /* a child of fork can't use its parent's endpoint */
+    NP_E_FORKED,        /* a child of fork can't use its parent's endpoint */
+    NP_E_NOT_FOUND,     /* nobody serves the address */
+    NP_E_BUSY,          /* somebody does, and has no room for another client */
+    NP_E_HALF_SENT,     /* a send ended inside a message: no more can be sent */
+    NP_E_INTERRUPTED,   /* not an error: the host may look for signals, and go on */
+    NP_WANTED           /* not an error: np_channel_room is due */
 } np_code;
 
 typedef enum np_activity {
@@ -59,7 +64,10 @@ typedef enum np_activity {
     NP_DOING_ACCEPT,
     NP_DOING_READ,
     NP_DOING_WRITE,
-    NP_DOING_BROADCAST
+    NP_DOING_BROADCAST,
+    NP_DOING_CONNECT,
+    NP_DOING_SEND,      /* by a channel */
+    NP_DOING_RECEIVE
 } np_activity;
 
 typedef struct np_error {

@@ -34,6 +34,8 @@ void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint) {
 
 void interrupt_watch_end(interrupt_watch *watch) { watch->endpoint = NULL; }
 
+intptr_t host_interrupt(void) { return 0; }
+
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {
     if (filename)
         return PyObject_CallFunction(type, "isO", os, text ? text : strerror(os), filename);

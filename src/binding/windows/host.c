@@ -35,6 +35,16 @@ void interrupt_watch_end(interrupt_watch *watch) {
     watch->wait = NULL;
 }
 
+PyAPI_FUNC(int) _PyOS_IsMainThread(void);
+
+/* Only the main thread runs signal handlers. */
+intptr_t host_interrupt(void) {
+    HANDLE event = _PyOS_IsMainThread() ? _PyOS_SigintEvent() : NULL;
+    if (event)
+        ResetEvent(event);
+    return (intptr_t)event;
+}
+
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {
     char message[512];
     if (!text) {
