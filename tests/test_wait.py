@@ -43,9 +43,11 @@ def test_those_that_can_be_received_from_are_given(three, wait):
 def test_messages_of_no_bytes_are_seen_and_kept(three, wait):
     ours, theirs = three
     theirs[0].send_bytes(b"")
-    for _ in range(2):
+    # Under Windows a wait takes such a message out of the pipe, which only npipes remembers.
+    for _ in range(2 if wait is npipes.wait or not WINDOWS else 1):
         assert wait(ours, TIMEOUT) == [ours[0]]
     assert ours[0].poll()
+    assert npipes.wait(ours, 0) == [ours[0]]
     assert ours[0].recv_bytes(timeout=TIMEOUT) == b""
     assert wait(ours, 0) == []
 
