@@ -56,6 +56,8 @@ static PyObject *describe_blocking(const np_error *e, const char *subject) {
     case NP_E_BROKEN:
         return PyUnicode_FromFormat("%s: the peer has closed the connection", subject);
     case NP_E_ACCESS:
+        if (e->activity == NP_DOING_ACCEPT)
+            return NULL;
         return PyUnicode_FromFormat("%s: this user may not connect", subject);
     case NP_E_CLOSED:
         if (e->activity != NP_DOING_ACCEPT)
