@@ -17,5 +17,6 @@ extern const test stop_tests[];
 extern const test run_tests[];
 extern const test dispatch_tests[];
 extern const test start_tests[];
+extern const test channel_tests[];
 
 #endif
