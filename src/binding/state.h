@@ -86,6 +86,8 @@ int server_resolve_handler(server_object *self, handler_index i);
 int server_configure(server_object *self, PyObject *args, PyObject *kwargs);
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
+/* Refuses what is not None. */
+int config_authkey(PyObject *value);
 handler_index handler_find(const char *name);
 /* Takes it out of the list of servers that the interpreter's exit stops. */
 void server_unlist(server_object *self);
