@@ -53,3 +53,14 @@ np_code np_address(const char *name, char *out, size_t capacity, np_error *error
         return too_long(error, n + 1 + length, capacity);
     return NP_OK;
 }
+
+socklen_t np_socket_address(struct sockaddr_un *to, const char *address) {
+    memset(to, 0, sizeof *to);
+    to->sun_family = AF_UNIX;
+    size_t length = strlen(address);
+    memcpy(to->sun_path, address, length);
+    if (address[0] != '@')
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
+    to->sun_path[0] = '\0';
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+}

@@ -2,6 +2,9 @@
 #ifndef NP_LINUX_H
 #define NP_LINUX_H
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "platform.h"
 
 /* port.c: an operation that completes without the system's help.  Any thread. */
@@ -20,6 +23,9 @@ size_t np_listener_ready(np_listener *listener, np_completion *out, size_t max);
 
 /* address.c: the directory of leaf names.  The length, or 0 if it does not fit. */
 size_t np_runtime_directory(char *out, size_t capacity);
+
+/* address.c: an address as the system takes it; its size. */
+socklen_t np_socket_address(struct sockaddr_un *to, const char *address);
 
 /* security.c: makes the directory, or finds out whether it can be trusted. */
 np_code np_directory_prepare(const char *path, np_error *error);

@@ -17,17 +17,6 @@ enum { BACKLOG = 4096 };            /* the system lowers it to its own limit */
 
 /* ---- the address ------------------------------------------------------- */
 
-static socklen_t fill(struct sockaddr_un *to, const char *address) {
-    memset(to, 0, sizeof *to);
-    to->sun_family = AF_UNIX;
-    size_t length = strlen(address);
-    memcpy(to->sun_path, address, length);
-    if (address[0] != '@')
-        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
-    to->sun_path[0] = '\0';
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-}
-
 /* Servers that start or stop in one directory do so one at a time.  The lock
  * is on the directory itself, so it leaves nothing behind. */
 static bool lock_directory(int fd) {
@@ -134,7 +123,7 @@ np_code np_listener_open(np_listener *l, const np_config *config, const char *ad
     if (config->access == NP_ACCESS_SDDL)
         return NP_E_INVALID;
     struct sockaddr_un to;
-    socklen_t size = fill(&to, address);
+    socklen_t size = np_socket_address(&to, address);
     l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     np_code code = l->fd < 0 ? np_system_error(error, errno) : NP_OK;
     if (code == NP_OK && address[0] == '@') {
