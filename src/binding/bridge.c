@@ -19,6 +19,13 @@ static void handler_failed(bridge_thread *t, PyObject *callable) {
         PyErr_WriteUnraisable(callable);
 }
 
+static inline void finish_call(bridge_thread *t, PyObject *callable, PyObject *result) {
+    if (result)
+        Py_DECREF(result);
+    else
+        handler_failed(t, callable);
+}
+
 static void call(server_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
     handler h = s->resolved[i];
     if (!h.callable)
@@ -28,13 +35,8 @@ static void call(server_object *s, bridge_thread *t, handler_index i, PyObject *
     PyObject **from = h.takes_server ? args : args + 1;
     size_t count = n + (h.takes_server ? 1 : 0);
     Py_INCREF(h.callable);      /* it may replace itself */
-    PyObject *r = PyObject_Vectorcall(h.callable, from,
-                                      count | (h.takes_server ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET),
-                                      NULL);
-    if (r)
-        Py_DECREF(r);
-    else
-        handler_failed(t, h.callable);
+    size_t flags = count | (h.takes_server ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
+    finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
     Py_DECREF(h.callable);
 }
 
@@ -73,20 +75,30 @@ static bool is_message_of(const np_event *e, const np_connection *connection) {
 static size_t on_message(server_object *s, bridge_thread *t, PyObject *c, np_event *e,
                          size_t left) {
     np_connection *connection = e->connection;
+    handler h = s->resolved[ON_MESSAGE];
+    vectorcallfunc vectorcall = h.callable ? PyVectorcall_Function(h.callable) : NULL;
+    PyObject *args[] = {(PyObject *)s, c, NULL, NULL};
+    PyObject **from = h.takes_server ? args : args + 1;
+    size_t flags = h.takes_server ? 4 : 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     size_t n = 0;
+    Py_XINCREF(h.callable);
     do {
         PyObject *data = payload_message(&e[n]);
-        if (data) {
-            PyObject *cookie = e[n].cookie;
-            PyObject *args[] = {NULL, c, data, cookie ? cookie : Py_None};
-            call(s, t, ON_MESSAGE, args, 3);
-            Py_DECREF(data);
-        } else {
+        args[2] = data;
+        args[3] = e[n].cookie ? e[n].cookie : Py_None;
+        if (!data)
             PyErr_WriteUnraisable(c);
-        }
+        else if (vectorcall)
+            finish_call(t, h.callable, vectorcall(h.callable, from, flags, NULL));
+        else if (h.callable)
+            finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
+        Py_XDECREF(data);
         Py_CLEAR(e[n].cookie);
+        /* A handler may be replaced by itself. */
     } while (++n < left && is_message_of(&e[n], connection)
+             && s->resolved[ON_MESSAGE].callable == h.callable
              && !s->resolved[ON_MESSAGES].callable);
+    Py_XDECREF(h.callable);
     return n;
 }
 

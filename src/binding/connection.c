@@ -127,6 +127,10 @@ static PyObject *connection_write(PyObject *op, PyObject *const *args, Py_ssize_
     payload p;
     if (PyBytes_CheckExact(given[0]) && PyBytes_GET_SIZE(given[0]) < NP_PAYLOAD_HOLD) {
         /* Most messages: small, and copied by the engine at once. */
+        if (!given[1] && PyBytes_GET_SIZE(given[0])
+            && np_connection_append(self->connection, PyBytes_AS_STRING(given[0]),
+                                    (size_t)PyBytes_GET_SIZE(given[0])))
+            Py_RETURN_NONE;
         p.data = PyBytes_AS_STRING(given[0]);
         p.size = PyBytes_GET_SIZE(given[0]);
         p.hold = NULL;

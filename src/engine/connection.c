@@ -70,7 +70,7 @@ static void begin_drain(np_connection *c, np_batch *batch, bool close_writes) {
 /* What can go out without waiting still does; then nothing starts any more. */
 static void cancel_operations(np_connection *c) {
     np_mutex_lock(&c->lock);
-    np_outbound_flush_locked(c);
+    np_outbound_flush_locked(c, &c->worker->chunks);
     c->write_closed = true;
     c->aborted = true;
     if (c->linked && (c->reading || c->writing))
@@ -267,6 +267,7 @@ static void end_reads(np_connection *c, np_batch *batch) {
 static void add_last_event(np_connection *c, np_batch *batch, np_event_kind kind) {
     np_connection_retain(c);
     np_batch_add(batch, kind, c)->u.error = c->error;
+    batch->owns = true;
 }
 
 /* No operation is outstanding: the end.  The order of the last events is
@@ -353,6 +354,7 @@ void np_connection_post(np_connection *c, uint32_t requests) {
         c->posted_next = NULL;
         *w->posted_tail = c;
         w->posted_tail = &c->posted_next;
+        np_store32(&w->any_posted, 1);
     }
     np_mutex_unlock(&w->post_lock);
     if (!closed)
@@ -467,7 +469,15 @@ bool np_connection_is_opening(const np_connection *c) {
     return np_load32(&c->visible) <= NP_STATE_OPENING && !np_load32(&c->endpoint->forked);
 }
 
-uint64_t np_connection_pending(const np_connection *c) { return np_load64(&c->pending); }
+uint64_t np_connection_pending(const np_connection *connection) {
+    np_connection *c = (np_connection *)(uintptr_t)connection;
+    if (np_load32(&c->endpoint->forked))
+        return 0;
+    np_mutex_lock(&c->lock);
+    uint64_t bytes = c->out.bytes;
+    np_mutex_unlock(&c->lock);
+    return bytes;
+}
 
 intptr_t np_connection_handle(const np_connection *connection) {
     np_connection *c = (np_connection *)(uintptr_t)connection;

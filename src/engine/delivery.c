@@ -68,7 +68,7 @@ static void flush_dirty(np_batch *batch) {
         np_connection *next = c->dirty_next;
         np_mutex_lock(&c->lock);
         c->dirty = false;
-        np_outbound_flush_locked(c);
+        np_outbound_flush_locked(c, batch->chunks);
         np_mutex_unlock(&c->lock);
         c = next;
     }
@@ -301,7 +301,7 @@ void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round)
     }
     if (queue)
         queue_events(batch);
-    else
+    else if (batch->owns)
         release_events(ep, batch->events, count);
     flush_dirty(batch);
     empty_trash(batch, thread);

@@ -105,6 +105,9 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     ep->host = *host;
     np_store32(&ep->refs, 1);
     np_store32(&ep->want_sent, config->want_sent);
+    ep->append_limit = config->max_pending_bytes;
+    if (config->write_high_water && config->write_high_water < ep->append_limit)
+        ep->append_limit = config->write_high_water;
     np_mutex_init(&ep->lock);
     np_cond_init(&ep->ended);
     np_mutex_init(&ep->lease.lock);
@@ -360,7 +363,7 @@ void np_endpoint_stats(np_endpoint *ep, np_stats *out) {
     np_mutex_lock(&ep->lock);
     out->connections = ep->connection_count;
     for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
-        out->queued_bytes += np_load64(&NP_ENTRY(n, np_connection, registry)->pending);
+        out->queued_bytes += np_connection_pending(NP_ENTRY(n, np_connection, registry));
     np_mutex_unlock(&ep->lock);
     np_mutex_lock(&ep->backlog.lock);
     out->queued_events = ep->backlog.count;

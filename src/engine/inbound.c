@@ -35,6 +35,7 @@ static void add_message(np_connection *c, np_batch *batch, const uint8_t *data, 
     e->u.message.data = data;
     e->u.message.size = size;
     e->u.message.buffer = buffer;
+    batch->owns |= buffer != NULL;
 }
 
 /* One complete message: an event, or kept until somebody reads it. */

@@ -125,7 +125,7 @@ struct np_connection {
     np_client *client;              /* NULL: a server's */
     void *user;
     np_connection *posted_next;     /* guarded by worker->post_lock */
-    np_connection *dirty_next;      /* batch's; `dirty` is guarded by lock */
+    np_connection *dirty_next;      /* batch's */
     np_connection *touched_next;
     np_node registry;               /* guarded by endpoint->lock */
 
@@ -163,7 +163,7 @@ struct np_connection {
     bool write_closed;              /* no more writes are accepted */
     bool close_asked;               /* np_connection_close was called */
     bool above_high;
-    bool dirty;
+    bool dirty;                     /* in batch->dirty; changed by who delivers that batch */
     np_error write_error;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
@@ -177,7 +177,9 @@ struct np_batch {
     np_endpoint *endpoint;
     np_event *events;
     size_t count, capacity;
+    bool owns;                      /* an event has a reference to give back */
     np_arena arena;
+    np_chunk_pool *chunks;          /* the poller's; NULL where another thread dispatches */
     np_connection *dirty;           /* written to by the host inside deliver */
     np_connection *touched, **touched_tail;     /* to pump when all is done */
     np_connection *wanted;          /* need a buffer from the host */
@@ -195,6 +197,7 @@ struct np_worker {
     bool started;
     np_batch batch;                 /* of whoever polls */
     np_completion completions[NP_COMPLETIONS];
+    np_chunk_pool chunks;           /* poller only */
     np_list timers;                 /* by deadline; poller only */
     const np_time_source *time;     /* what they go by; NULL: the system's */
     uint64_t random;                /* state of the jitter's generator; poller only */
@@ -206,6 +209,7 @@ struct np_worker {
 
     np_mutex post_lock;
     np_connection *posted, **posted_tail;
+    np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
 
@@ -251,6 +255,7 @@ struct np_endpoint {
     np_config config;
     np_host host;
     np_atomic_u32 want_sent;
+    uint64_t append_limit;          /* bytes in an outbox that no limit is near */
     np_atomic_u32 phase;
     np_atomic_u32 forked;
     char address[NP_ADDRESS_MAX];
@@ -332,9 +337,10 @@ void np_inbound_clear(np_connection *c);
 
 np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
                           void *cookie, np_error *error);
-/* Hands over what the link takes; connection's lock held.  Posts what follows
+/* Hands over what the link takes; connection's lock held; pool is the calling
+ * thread's, or NULL.  Posts what follows
  * from it (sent, drained, failed) as requests. */
-void np_outbound_flush_locked(np_connection *c);
+void np_outbound_flush_locked(np_connection *c, np_chunk_pool *pool);
 /* The pending write completed. */
 void np_outbound_completed(np_connection *c, const np_completion *done);
 /* Turns handed-over writes into SENT events; poller only. */

@@ -54,10 +54,13 @@ void np_worker_wake(np_worker *worker) {
 }
 
 static np_connection *take_posted(np_worker *worker) {
+    if (!np_load32(&worker->any_posted))
+        return NULL;
     np_mutex_lock(&worker->post_lock);
     np_connection *c = worker->posted;
     worker->posted = NULL;
     worker->posted_tail = &worker->posted;
+    np_store32(&worker->any_posted, 0);
     np_mutex_unlock(&worker->post_lock);
     return c;
 }
@@ -78,10 +81,8 @@ static bool is_empty(np_worker *worker) {
  * here, as a wake may be lost on a wait that did not sleep. */
 static bool has_posted(np_worker *worker, bool queue) {
     np_endpoint *ep = worker->endpoint;
-    np_mutex_lock(&worker->post_lock);
-    bool any = worker->posted != NULL;
-    np_mutex_unlock(&worker->post_lock);
-    return any || (np_load32(&worker->stop_posted) && !worker->stopping)
+    return np_load32(&worker->any_posted)
+           || (np_load32(&worker->stop_posted) && !worker->stopping)
            || (worker->index == 0 && np_load32(&ep->ready)) || is_empty(worker)
            || (queue ? np_load32(&ep->lease.guests) : np_load32(&ep->attention));
 }
