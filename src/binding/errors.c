@@ -10,14 +10,45 @@ const char *errors_activity(np_activity activity) {
     case NP_DOING_READ: return "read";
     case NP_DOING_WRITE: return "write";
     case NP_DOING_BROADCAST: return "broadcast";
+    case NP_DOING_CONNECT: return "connect";
     default: return "";
     }
 }
 
 typedef unsigned long long ull;
 
+/* Why a client could not connect; limit: milliseconds it has tried.  NULL
+ * without an exception: nothing of its own. */
+static PyObject *describe_connect(const np_error *e, const char *subject) {
+    char time[48] = "";
+    if (e->limit)
+        PyOS_snprintf(time, sizeof time, " within %g seconds", (double)e->limit / 1000);
+    switch (e->code) {
+    case NP_E_NOT_FOUND:
+        return PyUnicode_FromFormat("%s: nobody serves this address%s", subject, time);
+    case NP_E_BUSY:
+        return PyUnicode_FromFormat("%s: the server has no room for another client%s", subject,
+                                    time);
+    case NP_E_TIMEOUT:
+        return PyUnicode_FromFormat("%s: not connected%s", subject, time);
+    case NP_E_BROKEN:
+        return PyUnicode_FromFormat("%s: the server closed while this client connected", subject);
+    case NP_E_DENIED:
+        return PyUnicode_FromFormat("%s: this user may not connect", subject);
+    case NP_E_OWNER:
+        return PyUnicode_FromFormat("%s: the server is another user's", subject);
+    default:
+        return NULL;
+    }
+}
+
 static PyObject *describe(const np_error *e, const char *subject) {
     ull value = e->value, limit = e->limit;
+    if (e->activity == NP_DOING_CONNECT) {
+        PyObject *text = describe_connect(e, subject);
+        if (text || PyErr_Occurred())
+            return text;
+    }
     switch (e->code) {
     case NP_E_TOO_LARGE:
         return PyUnicode_FromFormat("%s: a message of %llu bytes is more than max_message_size, "
@@ -35,7 +66,8 @@ static PyObject *describe(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: the peer left with %llu bytes not handed over", subject,
                                     value);
     case NP_E_CLOSED:
-        return PyUnicode_FromFormat("%s: the connection is closed", subject);
+        return PyUnicode_FromFormat(limit ? "%s: the connection is not open yet"
+                                          : "%s: the connection is closed", subject);
     case NP_E_FULL:
         return PyUnicode_FromFormat("%s: a write of %llu bytes would exceed max_pending_bytes, "
                                     "%llu bytes", subject, value, limit);
@@ -67,7 +99,11 @@ static PyObject *class_of(module_state *state, np_code code, int *os) {
     case NP_E_CLOSED:
     case NP_E_FORKED: *os = EPIPE; return state->closed_error;
     case NP_E_FULL: *os = ENOBUFS; return state->queue_full_error;
+    case NP_E_DENIED:
+    case NP_E_OWNER:
     case NP_E_ACCESS: *os = EACCES; return state->access_error;
+    case NP_E_NOT_FOUND: *os = ENOENT; return state->not_found_error;
+    case NP_E_BUSY: *os = EBUSY; return state->busy_error;
     case NP_E_TIMEOUT: *os = ETIMEDOUT; return state->timeout_error;
     case NP_E_MEMORY: *os = ENOMEM; return state->pipe_error;
     case NP_E_CANCELED: *os = ECANCELED; return state->pipe_error;
@@ -132,7 +168,8 @@ static PyObject *raise_directory(const np_error *e, const char *address) {
 PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *address) {
     switch (e->code) {
     case NP_E_NAME_EMPTY:
-        PyErr_SetString(PyExc_ValueError, "cannot start without specifying a pipe name");
+        PyErr_Format(PyExc_ValueError, "cannot %s without specifying a pipe name",
+                     e->activity == NP_DOING_CONNECT ? "connect" : "start");
         return NULL;
     case NP_E_NAME_CHAR:
         return PyErr_Format(PyExc_ValueError, "%R is not a pipe name: it can't have '%c' there",
@@ -191,7 +228,7 @@ int errors_init(PyObject *module, module_state *s) {
     s->pipe_error = add_class(
         module, "PipeError",
         "A pipe operation failed.  operation: what was being done ('accept', 'read', 'write',\n"
-        "'broadcast'); cookie: the cookie of that operation, or None.", PyExc_OSError, NULL);
+        "'broadcast', 'connect'); cookie: the cookie of that operation, or None.", PyExc_OSError, NULL);
     if (!s->pipe_error)
         return -1;
     const struct {
@@ -212,6 +249,9 @@ int errors_init(PyObject *module, module_state *s) {
         {&s->access_error, "AccessDeniedError", "The peer's user may not connect.",
          PyExc_PermissionError},
         {&s->timeout_error, "PipeTimeoutError", "The peer took too long.", PyExc_TimeoutError},
+        {&s->not_found_error, "PipeNotFoundError", "Nobody serves the address.",
+         PyExc_FileNotFoundError},
+        {&s->busy_error, "PipeBusyError", "The server has no room for another client now.", NULL},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         *kinds[i].slot = add_class(module, kinds[i].name, kinds[i].doc, s->pipe_error,
