@@ -36,6 +36,9 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
     case NP_E_DENIED:
         return PyUnicode_FromFormat("%s: this user may not connect", subject);
     case NP_E_OWNER:
+        if (host_has_descriptors)
+            return PyUnicode_FromFormat("%s: the server is one of uid %llu", subject,
+                                        (ull)e->value);
         return PyUnicode_FromFormat("%s: the server is another user's", subject);
     default:
         return NULL;

@@ -55,7 +55,7 @@ typedef enum np_code {
     NP_E_NOT_FOUND,     /* nobody serves the address; limit: milliseconds it was waited for */
     NP_E_BUSY,          /* its server has no free instance; limit likewise */
     NP_E_DENIED,        /* the system does not let this user connect */
-    NP_E_OWNER          /* the server is another user's; value: its uid, limit: ours */
+    NP_E_OWNER          /* the server is another user's; value: its uid (Linux) */
 } np_code;
 
 typedef enum np_activity {
