@@ -19,6 +19,7 @@ extern const test dispatch_tests[];
 extern const test start_tests[];
 extern const test client_tests[];
 extern const test dial_tests[];
+extern const test dial_contract_tests[];
 extern const test backoff_tests[];
 extern const test reconnect_tests[];
 
