@@ -1,15 +1,20 @@
 """Message-based IPC for processes on one machine.
 
 Named pipes on Windows and Unix-domain sockets on Linux behind one interface:
-`Server` and `ClientManager` deliver messages to Python callables from an engine in C.
+`Server` and `ClientManager` deliver messages to Python callables from an engine in C; `connect`,
+`Client` and `Listener` are for calls that wait.
 """
 
 from npipes._npipes import (
     AccessDeniedError,
+    Client,
     ClientConnection,
     ClientManager,
+    ConnectionClosed,
+    Listener,
     MessageTooLargeError,
     Peer,
+    Pipe,
     PipeBusyError,
     PipeClosedError,
     PipeError,
@@ -22,16 +27,23 @@ from npipes._npipes import (
     ServerConnection,
     Stats,
     address,
+    connect,
 )
+from npipes.client import call, wait
+from npipes.discovery import find
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",
+    "Client",
     "ClientConnection",
     "ClientManager",
+    "ConnectionClosed",
+    "Listener",
     "MessageTooLargeError",
     "Peer",
+    "Pipe",
     "PipeBusyError",
     "PipeClosedError",
     "PipeError",
@@ -44,4 +56,8 @@ __all__ = [
     "ServerConnection",
     "Stats",
     "address",
+    "call",
+    "connect",
+    "find",
+    "wait",
 ]

@@ -8,7 +8,7 @@ import signal
 import tempfile
 
 import pytest
-from support import WINDOWS, Client, eventually, reply, running, thread_count
+from support import TIMEOUT, WINDOWS, Client, eventually, reply, running, thread_count
 
 import npipes
 
@@ -95,6 +95,25 @@ def server(pipe_name):
     """A started echo server whose events wait for run() or dispatch()."""
     with npipes.Server(pipe_name, on_message=reply) as server:
         yield server
+
+
+@pytest.fixture
+def listener(pipe_name):
+    with npipes.Listener(pipe_name) as listener:
+        yield listener
+
+
+@pytest.fixture(params=["pair", "connected"])
+def ends(request):
+    """Both ends of a connection."""
+    if request.param == "pair":
+        a, b = npipes.Pipe()
+    else:
+        listener = request.getfixturevalue("listener")
+        a = npipes.connect(listener.address)
+        b = listener.accept(timeout=TIMEOUT)
+    with a, b:
+        yield a, b
 
 
 @pytest.fixture

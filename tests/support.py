@@ -5,6 +5,7 @@ import ctypes
 import multiprocessing.connection
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -320,3 +321,48 @@ def resident_bytes():
     """Linux: memory that this process really has."""
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def interrupt_main_thread():
+    """Ctrl-C, as the main thread gets it."""
+    if WINDOWS:
+        signal.raise_signal(signal.SIGINT)
+    else:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def interrupted_after(delay):
+    """Ctrl-C that comes meanwhile."""
+    timer = threading.Timer(delay, interrupt_main_thread)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join(TIMEOUT)
+
+
+class Outcome:
+    """What a call in another thread gives or raises."""
+
+    def __init__(self, function, *args, **kwargs):
+        self._call = function, args, kwargs
+        self.value = self.error = None
+        self._thread = in_thread(self._run)
+
+    def _run(self):
+        function, args, kwargs = self._call
+        try:
+            self.value = function(*args, **kwargs)
+        except BaseException as error:
+            self.error = error
+
+    def is_waiting(self, for_seconds=0.05):
+        self._thread.join(for_seconds)
+        return self._thread.is_alive()
+
+    def get(self):
+        finish(self._thread)
+        if self.error:
+            raise self.error
+        return self.value

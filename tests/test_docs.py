@@ -228,6 +228,11 @@ def test_the_reference_has_what_is_a_managers_alone():
     assert left_out == {"name", "max_instances", "listeners", "access", "address"}
 
 
+def test_the_reference_has_all_of_the_client_and_the_listener():
+    assert named(section("Client")) == public(npipes.Client)
+    assert named(section(r"Listener\(address=None, .*?\)")) == public(npipes.Listener)
+
+
 def test_the_reference_has_all_of_peer_and_stats():
     text = section("Peer, Stats")
     assert named(text) == set(npipes.Stats.__match_args__)
@@ -236,7 +241,9 @@ def test_the_reference_has_all_of_peer_and_stats():
 
 def test_the_reference_has_the_errors_as_they_are():
     rows = re.findall(r"^\| `(\w+)` \| ?(\w*) \| (E\w+) \|", section("Errors"), re.MULTILINE)
-    errors = {name for name in npipes.__all__ if name.endswith("Error")} - {"PipeError"}
+    public = [getattr(npipes, name) for name in npipes.__all__]
+    errors = {thing.__name__ for thing in public
+              if isinstance(thing, type) and issubclass(thing, npipes.PipeError)} - {"PipeError"}
     assert {name for name, _, _ in rows} == errors
     for name, base, _ in rows:
         bases = [cls.__name__ for cls in getattr(npipes, name).__bases__]

@@ -11,6 +11,8 @@ const char *errors_activity(np_activity activity) {
     case NP_DOING_WRITE: return "write";
     case NP_DOING_BROADCAST: return "broadcast";
     case NP_DOING_CONNECT: return "connect";
+    case NP_DOING_SEND: return "send";
+    case NP_DOING_RECEIVE: return "recv";
     default: return "";
     }
 }
@@ -29,11 +31,9 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
     case NP_E_BUSY:
         return PyUnicode_FromFormat("%s: the server has no room for another client%s", subject,
                                     time);
-    case NP_E_TIMEOUT:
-        return PyUnicode_FromFormat("%s: not connected%s", subject, time);
     case NP_E_BROKEN:
         return PyUnicode_FromFormat("%s: the server closed while this client connected", subject);
-    case NP_E_DENIED:
+    case NP_E_ACCESS:
         return PyUnicode_FromFormat("%s: this user may not connect", subject);
     case NP_E_OWNER:
         if (host_has_descriptors)
@@ -45,10 +45,60 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
     }
 }
 
+/* Of a blocking call: value is the timeout in nanoseconds. */
+static PyObject *describe_timeout(const np_error *e, const char *subject) {
+    char time[32];
+    PyOS_snprintf(time, sizeof time, "%g seconds", (double)e->value / 1e9);
+    switch (e->activity) {
+    case NP_DOING_ACCEPT:
+        return PyUnicode_FromFormat("%s: no client came within %s", subject, time);
+    case NP_DOING_CONNECT:
+        return PyUnicode_FromFormat(e->limit == NP_E_BUSY
+                                        ? "%s: the server had no room for another client for %s"
+                                        : "%s: nobody served this address for %s",
+                                    subject, time);
+    case NP_DOING_SEND:
+        return PyUnicode_FromFormat("%s: not sent within %s", subject, time);
+    default:
+        return PyUnicode_FromFormat("%s: no whole message came within %s", subject, time);
+    }
+}
+
+/* What a blocking call says of a code in words of its own; NULL without an
+ * exception: nothing. */
+static PyObject *describe_blocking(const np_error *e, const char *subject) {
+    ull value = e->value, limit = e->limit;
+    switch (e->code) {
+    case NP_E_TIMEOUT:
+        return describe_timeout(e, subject);
+    case NP_E_TOO_LARGE:
+        return PyUnicode_FromFormat("%s: a message of %llu bytes is more than the %llu bytes that "
+                                    "are allowed", subject, value, limit);
+    case NP_E_RESET:
+        if (value || limit)
+            return NULL;
+        return PyUnicode_FromFormat("%s: the peer went away without reading all it was sent",
+                                    subject);
+    case NP_E_BROKEN:
+        return PyUnicode_FromFormat("%s: the peer has closed the connection", subject);
+    case NP_E_CLOSED:
+        if (e->activity != NP_DOING_ACCEPT)
+            return NULL;
+        return PyUnicode_FromFormat("%s: the listener is closed", subject);
+    default:
+        return NULL;
+    }
+}
+
 static PyObject *describe(const np_error *e, const char *subject) {
     ull value = e->value, limit = e->limit;
     if (e->activity == NP_DOING_CONNECT) {
         PyObject *text = describe_connect(e, subject);
+        if (text || PyErr_Occurred())
+            return text;
+    }
+    if (e->activity >= NP_DOING_CONNECT || e->activity == NP_DOING_ACCEPT) {
+        PyObject *text = describe_blocking(e, subject);
         if (text || PyErr_Occurred())
             return text;
     }
@@ -88,6 +138,13 @@ static PyObject *describe(const np_error *e, const char *subject) {
     case NP_E_FORKED:
         return PyUnicode_FromFormat("%s: belongs to the parent process, and can't be used in a "
                                     "child of fork", subject);
+    case NP_E_EOF:
+        return PyUnicode_FromFormat("%s: the peer closed the connection", subject);
+    case NP_E_HALF_SENT:
+        return PyUnicode_FromFormat("%s: an earlier send ended inside a message, so nothing more "
+                                    "can be sent", subject);
+    case NP_E_STATE:
+        return PyUnicode_FromFormat("%s: this thread is inside such a call already", subject);
     default:
         return PyUnicode_FromFormat("%s: engine error %d", subject, (int)e->code);
     }
@@ -100,13 +157,15 @@ static PyObject *class_of(module_state *state, np_code code, int *os) {
     case NP_E_RESET: *os = ECONNRESET; return state->reset_error;
     case NP_E_BROKEN:
     case NP_E_CLOSED:
+    case NP_E_HALF_SENT:
     case NP_E_FORKED: *os = EPIPE; return state->closed_error;
-    case NP_E_FULL: *os = ENOBUFS; return state->queue_full_error;
-    case NP_E_DENIED:
-    case NP_E_OWNER:
-    case NP_E_ACCESS: *os = EACCES; return state->access_error;
+    case NP_E_EOF: *os = EPIPE; return state->eof_error;
     case NP_E_NOT_FOUND: *os = ENOENT; return state->not_found_error;
     case NP_E_BUSY: *os = EBUSY; return state->busy_error;
+    case NP_E_STATE: *os = EDEADLK; return state->pipe_error;
+    case NP_E_FULL: *os = ENOBUFS; return state->queue_full_error;
+    case NP_E_OWNER:
+    case NP_E_ACCESS: *os = EACCES; return state->access_error;
     case NP_E_TIMEOUT: *os = ETIMEDOUT; return state->timeout_error;
     case NP_E_MEMORY: *os = ENOMEM; return state->pipe_error;
     case NP_E_CANCELED: *os = ECANCELED; return state->pipe_error;
@@ -252,6 +311,8 @@ int errors_init(PyObject *module, module_state *s) {
         {&s->access_error, "AccessDeniedError", "The peer's user may not connect.",
          PyExc_PermissionError},
         {&s->timeout_error, "PipeTimeoutError", "The peer took too long.", PyExc_TimeoutError},
+        {&s->eof_error, "ConnectionClosed", "The peer closed the connection between messages.",
+         PyExc_EOFError},
         {&s->not_found_error, "PipeNotFoundError", "Nobody serves the address.",
          PyExc_FileNotFoundError},
         {&s->busy_error, "PipeBusyError", "The server has no room for another client now.", NULL},

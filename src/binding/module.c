@@ -1,4 +1,5 @@
 /* The module npipes._npipes: its types, functions and its end. */
+#include "blocking.h"
 #include "bridge.h"
 
 /* A handler that never returns must not keep the interpreter from exiting. */
@@ -65,6 +66,7 @@ static PyMethodDef functions[] = {
      "address($module, name, /)\n--\n\n"
      "The address the operating system knows a pipe name by.  Creates nothing.  Raises ValueError\n"
      "for a name that is empty, too long or has characters a name can't have."},
+    BLOCKING_FUNCTIONS,
     {"_stop_all", stop_all, METH_NOARGS, NULL},
     {"_before_fork", before_fork, METH_NOARGS, NULL},
     {"_after_fork_in_parent", after_fork_in_parent, METH_NOARGS, NULL},
@@ -165,6 +167,8 @@ static int add_types(PyObject *module, module_state *s) {
         {&s->endpoint_type, &endpoint_spec, NULL},
         {&s->server_type, &server_spec, &s->endpoint_type},
         {&s->manager_type, &manager_spec, &s->endpoint_type},
+        {&s->client_type, &client_spec, NULL},
+        {&s->listener_type, &listener_spec, NULL},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         *types[i].slot = add_type(module, types[i].spec, types[i].base ? *types[i].base : NULL);
@@ -192,7 +196,8 @@ static int exec(PyObject *module) {
     (PyObject **[]) {                                                                           \
         &(s)->pipe_error, &(s)->closed_error, &(s)->reset_error, &(s)->too_large_error,         \
             &(s)->protocol_error, &(s)->queue_full_error, &(s)->access_error,                   \
-            &(s)->timeout_error, &(s)->not_found_error, &(s)->busy_error,                       \
+            &(s)->timeout_error, &(s)->eof_error, &(s)->not_found_error, &(s)->busy_error,      \
+            (PyObject **)&(s)->client_type, (PyObject **)&(s)->listener_type,                   \
             (PyObject **)&(s)->endpoint_type, (PyObject **)&(s)->server_type,                   \
             (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
             (PyObject **)&(s)->server_connection_type,                                          \

@@ -40,12 +40,7 @@ static int access_refused(PyObject *value) {
     return -1;
 }
 
-static int set_access(PyObject *op, PyObject *value, void *unused) {
-    (void)unused;
-    endpoint_object *self = (endpoint_object *)op;
-    if (config_refuse_delete(value, "access") < 0)
-        return -1;
-    np_config *config = &self->config;
+int config_access(np_config *config, PyObject *value) {
     if (PyLong_Check(value)) {
         long mode = PyLong_AsLong(value);
         if (mode == -1 && PyErr_Occurred())
@@ -65,6 +60,14 @@ static int set_access(PyObject *op, PyObject *value, void *unused) {
     } else {
         config->access = NP_ACCESS_SDDL;
     }
+    return 0;
+}
+
+static int set_access(PyObject *op, PyObject *value, void *unused) {
+    (void)unused;
+    endpoint_object *self = (endpoint_object *)op;
+    if (config_refuse_delete(value, "access") < 0 || config_access(&self->config, value) < 0)
+        return -1;
     Py_XSETREF(self->access, Py_NewRef(value));
     return 0;
 }

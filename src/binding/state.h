@@ -14,10 +14,10 @@ typedef struct endpoint_object endpoint_object;
 typedef struct module_state {
     PyObject *pipe_error;               /* PipeError, and its kinds by engine code */
     PyObject *closed_error, *reset_error, *too_large_error, *protocol_error, *queue_full_error,
-        *access_error, *timeout_error, *not_found_error, *busy_error;
+        *access_error, *timeout_error, *eof_error, *not_found_error, *busy_error;
     PyTypeObject *endpoint_type, *server_type, *manager_type;
     PyTypeObject *connection_type, *server_connection_type, *client_connection_type;
-    PyTypeObject *peer_type, *stats_type;
+    PyTypeObject *peer_type, *stats_type, *client_type, *listener_type;
     PyObject *str_operation, *str_cookie;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
@@ -139,6 +139,8 @@ int config_refuse_delete(PyObject *value, const char *name);
 /* ---- server.c, manager.c ----------------------------------------------- */
 
 extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
+/* What `access` means, but for the text of SDDL; -1 with an exception set. */
+int config_access(np_config *config, PyObject *value);
 
 /* ---- connection.c ------------------------------------------------------ */
 
@@ -205,8 +207,12 @@ void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint);
 void interrupt_watch_end(interrupt_watch *watch);
 /* Once, before the first large message's memory is allocated. */
 void host_expect_large_messages(void);
+/* After memory for a message was allocated, before it is filled. */
+void host_prepare_large_buffer(void *data, size_t size);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
+/* Before a blocking call of this thread waits: what Ctrl-C sets (np_wait.interrupt). */
+intptr_t host_interrupt(void);
 /* The OSError of a system error; value, exception set on failure. */
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename);
 

@@ -96,11 +96,13 @@ static bool is_worth_waiting(np_code code) {
 
 static void failed(np_connection *c, np_batch *batch, np_error error) {
     np_client *k = c->client;
-    if (k->expired)
+    if (k->expired) {
         error.code = NP_E_TIMEOUT;
+        error.value = (uint64_t)k->timeout_ns;
+    }
     if (!k->reported && (!is_worth_waiting(error.code) || time_left(c) == 0)) {
         error.activity = NP_DOING_CONNECT;
-        if (error.code != NP_E_OWNER)
+        if (is_worth_waiting(error.code))
             error.limit = k->timeout_ns < 0 ? 0 : (uint64_t)k->timeout_ns / 1000000;
         np_connection_record(c, batch, error);
         if (!c->endpoint->config.reconnect) {

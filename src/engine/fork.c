@@ -1,14 +1,15 @@
 /* Fork.  The parent's threads do not exist in the child, and locks that they
  * held stay locked for ever there.  So prepare holds the two kinds of lock the
- * child needs (the list's, and each endpoint's, which guards its connections),
+ * child needs (the lists', and each endpoint's, which guards its connections),
  * and the child does no more than close descriptors: peers then see the parent
- * close when it does. */
+ * close when it does.  What the child goes on using (watches) repairs itself. */
 #include "fork.h"
 
 #include "internal.h"
 
 static np_mutex lock = NP_MUTEX_INIT;
 static np_list endpoints = {&endpoints, &endpoints};
+static np_list watches = {&watches, &watches};
 
 void np_fork_add(np_endpoint *ep) {
     np_mutex_lock(&lock);
@@ -19,6 +20,19 @@ void np_fork_add(np_endpoint *ep) {
 void np_fork_remove(np_endpoint *ep) {
     np_mutex_lock(&lock);
     np_list_remove(&ep->fork_node);
+    np_mutex_unlock(&lock);
+}
+
+void np_fork_watch_add(np_fork_watch *watch, void (*in_child)(np_fork_watch *watch)) {
+    watch->in_child = in_child;
+    np_mutex_lock(&lock);
+    np_list_append(&watches, &watch->node);
+    np_mutex_unlock(&lock);
+}
+
+void np_fork_watch_remove(np_fork_watch *watch) {
+    np_mutex_lock(&lock);
+    np_list_remove(&watch->node);
     np_mutex_unlock(&lock);
 }
 
@@ -56,5 +70,9 @@ void np_fork_child(void) {
     for (np_node *n = endpoints.next; n != &endpoints; n = n->next)
         abandon(NP_ENTRY(n, np_endpoint, fork_node));
     np_list_init(&endpoints);
+    for (np_node *n = watches.next; n != &watches; n = n->next) {
+        np_fork_watch *watch = NP_ENTRY(n, np_fork_watch, node);
+        watch->in_child(watch);
+    }
     np_mutex_init(&lock);
 }

@@ -97,7 +97,7 @@ static bool too_large(const np_connection *c, uint64_t size, np_error *error) {
 }
 
 static size_t reserve(uint64_t expected, size_t so_far) {
-    uint64_t believed = so_far ? (uint64_t)so_far * 4 : NP_RESERVE_FIRST;
+    uint64_t believed = so_far ? (uint64_t)so_far * NP_RESERVE_FACTOR : NP_RESERVE_FIRST;
     return (size_t)(expected < believed ? expected : believed);
 }
 

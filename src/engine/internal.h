@@ -33,7 +33,8 @@ enum {
     NP_COMPLETIONS = 256,           /* of one np_port_wait */
     NP_ARENA_SIZE = 1 << 20,
     NP_DIRECT_SIZE = 32 << 10,      /* from here on a message is received into its own buffer */
-    NP_RESERVE_FIRST = 1 << 20,     /* a length is believed this far before bytes come */
+    NP_RESERVE_FIRST = 1 << 20,     /* a length is believed this far before bytes come, */
+    NP_RESERVE_FACTOR = 16,         /* and this many times what has come, after that */
     NP_HOLD_SIZE = 64 << 10,        /* from here on a host's buffer is held, not copied */
     NP_BACKLOG_LIMIT = 1 << 20      /* bytes of undelivered events before reading pauses */
 };

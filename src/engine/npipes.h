@@ -40,7 +40,8 @@ typedef enum np_code {
     NP_E_NAME_LONG,     /* value bytes, limit at most */
     NP_E_DIRECTORY,     /* the directory of the sockets can't be trusted */
     NP_E_EXISTS,        /* a live server, or a foreign file, has the address */
-    NP_E_ACCESS,        /* the peer is not one of those `access` lets in; value: its uid */
+    NP_E_ACCESS,        /* the peer is not one of those `access` lets in; value: its uid; or
+                           the system does not let this user connect */
     NP_E_CLOSED,        /* used after close, or before it was open */
     NP_E_FULL,          /* a write of value bytes beyond max_pending_bytes */
     NP_E_TOO_LARGE,     /* a message of value bytes beyond limit */
@@ -53,19 +54,23 @@ typedef enum np_code {
     NP_E_STATE,         /* not now: not started, or already inside run */
     NP_E_FORKED,        /* a child of fork can't use its parent's endpoint */
     NP_E_NOT_FOUND,     /* nobody serves the address; limit: milliseconds it was waited for */
-    NP_E_BUSY,          /* its server has no free instance; limit likewise */
-    NP_E_DENIED,        /* the system does not let this user connect */
-    NP_E_OWNER          /* the server is another user's; value: its uid (Linux) */
+    NP_E_BUSY,          /* somebody does, and has no room for another client; limit likewise */
+    NP_E_OWNER,         /* the server is another user's; value: its uid (Linux) */
+    NP_E_HALF_SENT,     /* a send ended inside a message: no more can be sent */
+    NP_E_INTERRUPTED,   /* not an error: the host may look for signals, and go on */
+    NP_WANTED           /* not an error: np_channel_room is due */
 } np_code;
 
 typedef enum np_activity {
     NP_DOING_NOTHING = 0,
     NP_DOING_START,
     NP_DOING_ACCEPT,
-    NP_DOING_CONNECT,
     NP_DOING_READ,
     NP_DOING_WRITE,
-    NP_DOING_BROADCAST
+    NP_DOING_BROADCAST,
+    NP_DOING_CONNECT,
+    NP_DOING_SEND,      /* by a channel */
+    NP_DOING_RECEIVE
 } np_activity;
 
 typedef struct np_error {

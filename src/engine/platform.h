@@ -102,7 +102,7 @@ void np_dial_init(np_dial *dial, void *owner);
  *   NP_E_NOT_FOUND   nobody serves the address
  *   NP_E_BUSY        there is a server, but no free instance
  *   NP_E_BROKEN      the server closed while this client connected
- *   NP_E_DENIED      the system does not let this user in
+ *   NP_E_ACCESS      the system does not let this user in
  *   NP_E_OWNER       the server is not one whom config, or the kind of the
  *                    address, lets this client talk to; dial->value: its uid
  *   NP_E_CANCELED    np_dial_cancel was faster

@@ -6,6 +6,8 @@ const bool host_has_descriptors = false;
 
 void host_expect_large_messages(void) {}
 
+void host_prepare_large_buffer(void *data, size_t size) { (void)data, (void)size; }
+
 /* CPython's event that Ctrl-C sets, after it has noted the signal. */
 PyAPI_FUNC(void *) _PyOS_SigintEvent(void);
 
@@ -31,6 +33,16 @@ void interrupt_watch_end(interrupt_watch *watch) {
     if (watch->wait)
         UnregisterWaitEx(watch->wait, INVALID_HANDLE_VALUE);
     watch->wait = NULL;
+}
+
+PyAPI_FUNC(int) _PyOS_IsMainThread(void);
+
+/* Only the main thread runs signal handlers. */
+intptr_t host_interrupt(void) {
+    HANDLE event = _PyOS_IsMainThread() ? _PyOS_SigintEvent() : NULL;
+    if (event)
+        ResetEvent(event);
+    return (intptr_t)event;
 }
 
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {

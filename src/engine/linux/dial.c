@@ -15,25 +15,34 @@ void np_dial_init(np_dial *dial, void *owner) {
 
 static np_code code_of(int os) {
     switch (os) {
+    case 0: return NP_OK;
     case ENOENT:
+    case ENOTDIR:
     case ECONNREFUSED: return NP_E_NOT_FOUND;   /* refused: a file that a crash left behind */
     case EAGAIN: return NP_E_BUSY;
     case EACCES:
-    case EPERM: return NP_E_DENIED;
+    case EPERM: return NP_E_ACCESS;
     case ECONNRESET:
     case EPIPE: return NP_E_BROKEN;
     default: return np_code_from_os(os);
     }
 }
 
-static int connect_to(int fd, const char *address) {
+np_code np_socket_connect(const char *address, int *fd, int *os) {
     struct sockaddr_un to;
     socklen_t size = np_socket_address(&to, address);
-    int r;
-    do {
-        r = connect(fd, (const struct sockaddr *)&to, size);
-    } while (r != 0 && errno == EINTR);
-    return r == 0 ? 0 : errno;
+    *os = 0;
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (*fd < 0) {
+        *os = errno;
+        return np_code_from_os(*os);
+    }
+    if (connect(*fd, (const struct sockaddr *)&to, size) != 0) {
+        *os = errno;
+        close(*fd);
+        *fd = -1;
+    }
+    return code_of(*os);
 }
 
 /* Any user can take an abstract name. */
@@ -44,13 +53,10 @@ static bool is_trusted(const np_link *link, const np_config *config, const char 
 }
 
 static np_code reach(np_dial *dial, const np_config *config, const char *address) {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    dial->operation.ready_os = fd < 0 ? errno : connect_to(fd, address);
-    if (dial->operation.ready_os) {
-        if (fd >= 0)
-            close(fd);
-        return code_of(dial->operation.ready_os);
-    }
+    int fd;
+    np_code code = np_socket_connect(address, &fd, &dial->operation.ready_os);
+    if (code != NP_OK)
+        return code;
     np_link_init(&dial->link, fd);
     if (is_trusted(&dial->link, config, address))
         return NP_OK;

@@ -3,7 +3,6 @@
  * another try. */
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -248,12 +247,16 @@ static ssize_t transmit(int fd, const np_slice *slices, size_t count) {
 /* The system's default buffer takes a fraction of a large message at a time,
  * with a switch to the peer after each.  A connection that sends such messages
  * gets a larger one, as far as the system's limit allows. */
+void np_socket_enlarge(int fd) {
+    int value = 1 << 20;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
+}
+
 static void enlarge_buffer(np_link *link, size_t size) {
     if (link->buffer_set || size < LARGE_WRITE)
         return;
     link->buffer_set = true;
-    int value = 1 << 20;
-    setsockopt(link->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
+    np_socket_enlarge(link->fd);
 }
 
 np_code np_link_write(np_link *link, np_operation *op, const np_slice *slices, size_t count,

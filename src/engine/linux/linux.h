@@ -24,11 +24,24 @@ size_t np_listener_ready(np_listener *listener, np_completion *out, size_t max);
 /* address.c: the directory of leaf names.  The length, or 0 if it does not fit. */
 size_t np_runtime_directory(char *out, size_t capacity);
 
-/* address.c: an address as the system takes it; its size. */
+/* address.c: as the system's calls take it; its size. */
 socklen_t np_socket_address(struct sockaddr_un *to, const char *address);
+
+/* dial.c: one attempt to connect, which never waits; the socket does not block. */
+np_code np_socket_connect(const char *address, int *fd, int *os);
+
+/* link.c: a larger send buffer, for large messages. */
+void np_socket_enlarge(int fd);
+
+/* security.c: whether `access` lets this uid in at that address. */
+bool np_access_allows(const np_config *config, const char *address, uid_t uid);
 
 /* security.c: makes the directory, or finds out whether it can be trusted. */
 np_code np_directory_prepare(const char *path, np_error *error);
+
+/* wire.c: waits for events of poll. */
+struct np_wait;
+np_code np_wire_wait(int fd, short events, const struct np_wait *wait, int *os);
 
 /* Fills *error in from errno. */
 np_code np_system_error(np_error *error, int os);

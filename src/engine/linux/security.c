@@ -27,11 +27,15 @@ np_code np_directory_prepare(const char *path, np_error *error) {
     return error->os ? NP_E_DIRECTORY : NP_OK;
 }
 
-np_code np_link_check_peer(const np_link *link, const np_config *config, const char *address,
-                           np_error *error) {
+bool np_access_allows(const np_config *config, const char *address, uid_t uid) {
     /* An abstract name is open to every user: only this check protects it. */
     bool checked = config->access == NP_ACCESS_USER || address[0] == '@';
-    if (!checked || link->uid == geteuid() || link->uid == 0)
+    return !checked || uid == geteuid() || uid == 0;
+}
+
+np_code np_link_check_peer(const np_link *link, const np_config *config, const char *address,
+                           np_error *error) {
+    if (np_access_allows(config, address, link->uid))
         return NP_OK;
     error->value = link->uid;
     error->limit = geteuid();

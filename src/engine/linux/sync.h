@@ -48,6 +48,7 @@ void np_cond_broadcast(np_cond *c);
 bool np_cond_wait_for(np_cond *c, np_mutex *m, int64_t timeout_ns);
 static inline void np_cond_wait(np_cond *c, np_mutex *m) { np_cond_wait_for(c, m, -1); }
 
+static inline uintptr_t np_thread_id(void) { return (uintptr_t)pthread_self(); }
 /* Starts a thread with signals blocked (but those of a crash), so that signals reach the
  * threads of the host program only.  0 or an errno. */
 int np_thread_start(np_thread *t, np_thread_main main, void *arg);

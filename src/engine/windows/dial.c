@@ -39,12 +39,41 @@ static void release(np_attempt *a) {
     free(a);
 }
 
-/* ---- in the thread pool ------------------------------------------------ */
+/* ---- shared with the blocking side ------------------------------------- */
 
 /* SQOS: without it a server may act in its client's name. */
 DWORD np_dial_flags(void) {
     return FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
 }
+
+np_code np_dial_code(DWORD os) {
+    switch (os) {
+    case 0: return NP_OK;
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND: return NP_E_NOT_FOUND;
+    case ERROR_PIPE_BUSY: return NP_E_BUSY;
+    case ERROR_ACCESS_DENIED: return NP_E_ACCESS;
+    default: return np_code_from_os((int)os);
+    }
+}
+
+/* A handle reads a stream at first, whatever the pipe's type. */
+DWORD np_dial_open(const wchar_t *path, bool byte_mode, HANDLE *out) {
+    DWORD mode = PIPE_READMODE_MESSAGE;
+    HANDLE handle = CreateFileW(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING,
+                                np_dial_flags(), NULL);
+    if (handle == INVALID_HANDLE_VALUE)
+        return GetLastError();
+    if (!byte_mode && !SetNamedPipeHandleState(handle, &mode, NULL, NULL)) {
+        DWORD os = GetLastError();
+        CloseHandle(handle);
+        return os;
+    }
+    *out = handle;
+    return 0;
+}
+
+/* ---- in the thread pool ------------------------------------------------ */
 
 /* True: there was a free instance a moment ago. */
 static bool wait_for_instance(np_attempt *a, int64_t end, PTP_CALLBACK_INSTANCE instance) {
@@ -60,43 +89,14 @@ static bool wait_for_instance(np_attempt *a, int64_t end, PTP_CALLBACK_INSTANCE 
     return free_now;
 }
 
-/* 0 or GetLastError(). */
-static DWORD open_pipe(np_attempt *a, PTP_CALLBACK_INSTANCE instance) {
-    int64_t end = np_now() + a->wait_ns;
-    for (;;) {
-        HANDLE handle = CreateFileW(a->path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING,
-                                    np_dial_flags(), NULL);
-        if (handle != INVALID_HANDLE_VALUE) {
-            a->handle = handle;
-            return 0;
-        }
-        DWORD os = GetLastError();
-        if (os != ERROR_PIPE_BUSY || !wait_for_instance(a, end, instance))
-            return os;
-    }
-}
-
-static np_code code_of(DWORD os) {
-    switch (os) {
-    case ERROR_FILE_NOT_FOUND:
-    case ERROR_PATH_NOT_FOUND: return NP_E_NOT_FOUND;
-    case ERROR_PIPE_BUSY: return NP_E_BUSY;
-    case ERROR_ACCESS_DENIED: return NP_E_DENIED;
-    default: return np_code_from_os((int)os);
-    }
-}
-
 static np_code reach(np_attempt *a, PTP_CALLBACK_INSTANCE instance, DWORD *os) {
-    DWORD mode = PIPE_READMODE_MESSAGE;
-    *os = open_pipe(a, instance);
-    if (*os)
-        return code_of(*os);
-    if (a->owner_only && !np_security_is_owner(a->handle))
+    int64_t end = np_now() + a->wait_ns;
+    do {
+        *os = np_dial_open(a->path, a->byte_mode, &a->handle);
+    } while (*os == ERROR_PIPE_BUSY && wait_for_instance(a, end, instance));
+    if (!*os && a->owner_only && !np_security_is_owner(a->handle))
         return NP_E_OWNER;
-    /* A handle reads a stream at first, whatever the pipe's type. */
-    if (!a->byte_mode && !SetNamedPipeHandleState(a->handle, &mode, NULL, NULL))
-        *os = GetLastError();
-    return *os ? code_of(*os) : NP_OK;
+    return np_dial_code(*os);
 }
 
 static void CALLBACK run(PTP_CALLBACK_INSTANCE instance, void *context) {

@@ -30,8 +30,7 @@ np_pipe_flags np_listener_flags(bool byte_mode, bool first) {
     return flags;
 }
 
-/* How many instances there are is the portable engine's to bound. */
-static HANDLE create(const np_listener *listener, bool first, DWORD *os) {
+HANDLE np_listener_create(const np_listener *listener, bool first, DWORD *os) {
     SECURITY_ATTRIBUTES security = {sizeof security, listener->descriptor, FALSE};
     np_pipe_flags flags = np_listener_flags(listener->byte_mode, first);
     HANDLE handle = CreateNamedPipeW(listener->path, flags.open, flags.mode,
@@ -57,7 +56,7 @@ np_code np_listener_open(np_listener *listener, const np_config *config, const c
     if (code != NP_OK)
         return code;
     DWORD os = 0;
-    listener->spare = create(listener, true, &os);
+    listener->spare = np_listener_create(listener, true, &os);
     if (listener->spare)
         return NP_OK;
     LocalFree(listener->descriptor);
@@ -97,7 +96,7 @@ static DWORD arm_locked(np_listener *listener, np_instance *instance, np_port *p
     DWORD os = 0;
     HANDLE handle = listener->spare;
     listener->spare = NULL;
-    if (!handle && !(handle = create(listener, false, &os)))
+    if (!handle && !(handle = np_listener_create(listener, false, &os)))
         return os;
     instance->link = (np_link){.handle = handle, .port = port, .pid = -1};
     os = np_port_join(port, handle);

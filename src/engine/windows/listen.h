@@ -10,6 +10,9 @@ typedef struct np_pipe_flags {
 
 np_pipe_flags np_listener_flags(bool byte_mode, bool first);
 
+/* Makes an instance, NULL on failure.  How many there are is the caller's to bound. */
+HANDLE np_listener_create(const np_listener *listener, bool first, DWORD *os);
+
 /* A wait for a client ended: fills in instance->link, or closes its handle. */
 void np_listener_accepted(np_instance *instance, np_completion *out);
 /* Arms `instance` with a link that was disconnected.  False: link is as it was. */

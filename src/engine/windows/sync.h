@@ -31,6 +31,7 @@ static inline void np_cond_wait(np_cond *c, np_mutex *m) {
 /* Waits at most timeout_ns (negative: for ever).  False when the time is up. */
 bool np_cond_wait_for(np_cond *c, np_mutex *m, int64_t timeout_ns);
 
+static inline uintptr_t np_thread_id(void) { return GetCurrentThreadId(); }
 /* 0 or an error of the system. */
 int np_thread_start(np_thread *t, np_thread_main main, void *arg);
 void np_thread_join(np_thread t);

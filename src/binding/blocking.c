@@ -1,0 +1,152 @@
+/* Functions of the module that make Clients. */
+#include "blocking.h"
+
+const char blocking_connect_doc[] =
+    "connect($module, name, *, timeout=5.0, authkey=None, max_message_size=67108864)\n--\n\n"
+    "Connect to a pipe; a Client.  Waits until somebody serves it and has room, for at most\n"
+    "timeout seconds (None: for ever), then raises PipeTimeoutError; with timeout=0\n"
+    "PipeNotFoundError (a FileNotFoundError) or PipeBusyError at once.";
+
+const char blocking_pipe_doc[] =
+    "Pipe($module, duplex=True, *, max_message_size=67108864)\n--\n\n"
+    "The two ends of a connection without a name.  duplex=False: the first only receives, the\n"
+    "second only sends.";
+
+int blocking_address(PyObject *name, char out[NP_ADDRESS_MAX]) {
+    PyObject *encoded = NULL;
+    np_error error = {0};
+    if (!PyUnicode_FSConverter(name, &encoded))
+        return -1;
+    error.code = np_address(PyBytes_AS_STRING(encoded), out, NP_ADDRESS_MAX, &error);
+    Py_DECREF(encoded);
+    if (error.code == NP_OK)
+        return 0;
+    errors_raise_start(&error, name, "");
+    return -1;
+}
+
+int blocking_refuse_authkey(PyObject *authkey) {
+    if (authkey == Py_None)
+        return 0;
+    PyErr_SetString(PyExc_NotImplementedError,
+                    "authkey is not supported yet: it must be None.  By default only processes "
+                    "of this user can connect (access='user')");
+    return -1;
+}
+
+int blocking_size(PyObject *value, void *out) {
+    PyObject *index = PyNumber_Index(value);
+    if (!index)
+        return 0;
+    int overflow;
+    long long size = PyLong_AsLongLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (overflow || size < 1) {
+        PyErr_Format(PyExc_ValueError, "max_message_size must be from 1 to %lld, not %R",
+                     (long long)INT64_MAX, value);
+        return 0;
+    }
+    *(uint64_t *)out = (uint64_t)size;
+    return 1;
+}
+
+/* ---- connect ----------------------------------------------------------- */
+
+static PyObject *raise_connect(module_state *state, np_error *error, const patience *p,
+                               const np_channel_dial *dial) {
+    if (error->code == NP_E_TIMEOUT && p->timeout_ns == 0) {
+        error->code = dial->last;
+        error->value = 0;
+    }
+    patience_explain(p, error);
+    return errors_raise(state, error, dial->address);
+}
+
+PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"name", "timeout", "authkey", "max_message_size", NULL};
+    module_state *state = state_of_module(module);
+    PyObject *name, *timeout = NULL, *authkey = Py_None;
+    uint64_t max_message_size = 64 << 20;
+    char address[NP_ADDRESS_MAX];
+    patience p;
+    np_channel *channel;
+    np_error error;
+    np_code code = NP_E_INTERRUPTED;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO&:connect", names, &name, &timeout,
+                                     &authkey, blocking_size, &max_message_size)
+        || blocking_refuse_authkey(authkey) < 0 || blocking_address(name, address) < 0)
+        return NULL;
+    PyObject *seconds = timeout ? Py_NewRef(timeout) : PyFloat_FromDouble(5.0);
+    int ready = seconds ? patience_begin(&p, seconds) : -1;
+    Py_XDECREF(seconds);
+    if (ready < 0 || patience_prepare(&p) < 0)
+        return NULL;
+    np_channel_dial dial = {.address = address};
+    while (code == NP_E_INTERRUPTED) {
+        Py_BEGIN_ALLOW_THREADS
+        code = np_channel_connect(&dial, &p.wait, &channel, &error);
+        Py_END_ALLOW_THREADS
+        if (code == NP_E_INTERRUPTED && patience_signals(&p) < 0)
+            return NULL;
+    }
+    if (code != NP_OK)
+        return raise_connect(state, &error, &p, &dial);
+    return client_new(state, channel, address, max_message_size);
+}
+
+/* ---- Pipe -------------------------------------------------------------- */
+
+PyObject *blocking_pipe(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"duplex", "max_message_size", NULL};
+    module_state *state = state_of_module(module);
+    int duplex = 1;
+    uint64_t max_message_size = 64 << 20;
+    np_channel *a, *b;
+    np_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p$O&:Pipe", names, &duplex, blocking_size,
+                                     &max_message_size))
+        return NULL;
+    if (np_channel_pair(&a, &b, &error) != NP_OK)
+        return errors_raise(state, &error, "Pipe()");
+    PyObject *first = client_new(state, a, "Pipe()", max_message_size);
+    PyObject *second = client_new(state, b, "Pipe()", max_message_size);
+    if (!first || !second) {
+        Py_XDECREF(first);
+        Py_XDECREF(second);
+        return NULL;
+    }
+    ((client_object *)first)->writable = ((client_object *)second)->readable = duplex;
+    return Py_BuildValue("NN", first, second);
+}
+
+/* ---- from another process ---------------------------------------------- */
+
+/* _adopt(handle, address, readable, writable, max_message_size) */
+PyObject *blocking_adopt(PyObject *module, PyObject *args) {
+    module_state *state = state_of_module(module);
+    Py_ssize_t handle;
+    PyObject *address;
+    int readable, writable, os = 0;
+    unsigned long long max_message_size;
+    if (!PyArg_ParseTuple(args, "nO&ppK:_adopt", &handle, PyUnicode_FSConverter, &address,
+                          &readable, &writable, &max_message_size))
+        return NULL;
+    np_wire wire;
+    np_channel *channel;
+    np_error error = {.activity = NP_DOING_CONNECT};
+    PyObject *client = NULL;
+    error.code = np_wire_adopt(&wire, handle, &os);
+    error.os = os;
+    if (error.code == NP_OK)
+        error.code = np_channel_new(&wire, &channel, &error);
+    if (error.code == NP_OK)
+        client = client_new(state, channel, PyBytes_AS_STRING(address), max_message_size);
+    else
+        errors_raise(state, &error, PyBytes_AS_STRING(address));
+    Py_DECREF(address);
+    if (client) {
+        ((client_object *)client)->readable = readable;
+        ((client_object *)client)->writable = writable;
+    }
+    return client;
+}

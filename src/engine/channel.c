@@ -1,0 +1,302 @@
+/* The life of a channel, and receiving. */
+#include "channel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PAUSE_FIRST_NS INT64_C(1000000)
+#define PAUSE_LAST_NS INT64_C(50000000)
+
+static np_code fail(np_error *error, np_activity activity, np_code code, int os) {
+    *error = (np_error){.code = code, .activity = activity, .os = os};
+    return code;
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+static void forked(np_fork_watch *watch) {
+    np_channel *c = NP_ENTRY(watch, np_channel, fork);
+    np_gate_forked(&c->gate);
+    /* A thread that is not here was inside a message: what it had is lost to
+     * this process. */
+    if (np_turn_forked(&c->gate, &c->receiving))
+        c->in = (np_incoming){0};
+    np_turn_forked(&c->gate, &c->sending);
+    if (c->gate.closed && c->gate.users == 0)
+        np_wire_close(&c->wire);
+}
+
+np_code np_channel_new(const np_wire *wire, np_channel **out, np_error *error) {
+    np_channel *c = calloc(1, sizeof *c);
+    if (!c) {
+        np_wire lost = *wire;
+        np_wire_close(&lost);
+        return fail(error, NP_DOING_CONNECT, NP_E_MEMORY, 0);
+    }
+    c->wire = *wire;
+    c->max_message_size = 64 << 20;
+    np_gate_init(&c->gate);
+    np_fork_watch_add(&c->fork, forked);
+    *out = c;
+    return NP_OK;
+}
+
+np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channel **out,
+                           np_error *error) {
+    for (;;) {
+        np_wire wire;
+        int os = 0;
+        np_code code = np_wire_dial(&wire, dial->address, &os);
+        if (code == NP_OK)
+            return np_channel_new(&wire, out, error);
+        if ((code != NP_E_NOT_FOUND && code != NP_E_BUSY) || wait->deadline == NP_AT_ONCE)
+            return fail(error, NP_DOING_CONNECT, code, os);
+        dial->last = code;
+        int64_t left = np_wait_left(wait);
+        if (left == 0) {
+            fail(error, NP_DOING_CONNECT, NP_E_TIMEOUT, os);
+            error->value = code;
+            return NP_E_TIMEOUT;
+        }
+        dial->pause_ns = !dial->pause_ns ? PAUSE_FIRST_NS : dial->pause_ns * 2;
+        if (dial->pause_ns > PAUSE_LAST_NS)
+            dial->pause_ns = PAUSE_LAST_NS;
+        int64_t pause = left > 0 && left < dial->pause_ns ? left : dial->pause_ns;
+        if (np_wire_dial_pause(dial->address, code, pause, wait) == NP_E_INTERRUPTED)
+            return fail(error, NP_DOING_CONNECT, NP_E_INTERRUPTED, 0);
+    }
+}
+
+np_code np_channel_pair(np_channel **a, np_channel **b, np_error *error) {
+    np_wire x, y;
+    int os = 0;
+    np_code code = np_wire_pair(&x, &y, &os);
+    if (code != NP_OK)
+        return fail(error, NP_DOING_CONNECT, code, os);
+    code = np_channel_new(&x, a, error);
+    if (code != NP_OK) {
+        np_wire_close(&y);
+        return code;
+    }
+    code = np_channel_new(&y, b, error);
+    if (code != NP_OK)
+        np_channel_free(*a);
+    return code;
+}
+
+bool np_channel_close(np_channel *c) {
+    if (!np_gate_close(&c->gate))
+        return false;
+    np_wire_close(&c->wire);
+    return true;
+}
+
+void np_channel_free(np_channel *c) {
+    np_channel_close(c);
+    np_fork_watch_remove(&c->fork);
+    np_gate_destroy(&c->gate);
+    free(c->chunk);
+    free(c->stage);
+    free(c);
+}
+
+/* ---- turns ------------------------------------------------------------- */
+
+np_code np_channel_receive_begin(np_channel *c, const np_wait *wait, np_error *error) {
+    np_code code = np_gate_enter(&c->gate, &c->receiving, wait);
+    return code == NP_OK ? NP_OK : fail(error, NP_DOING_RECEIVE, code, 0);
+}
+
+void np_channel_receive_end(np_channel *c) {
+    if (np_gate_leave(&c->gate, &c->receiving))
+        np_wire_close(&c->wire);
+}
+
+np_code np_channel_send_begin(np_channel *c, const np_wait *wait, np_error *error) {
+    np_code code = np_gate_enter(&c->gate, &c->sending, wait);
+    if (code == NP_OK && c->half_sent) {
+        code = NP_E_HALF_SENT;
+        if (np_gate_leave(&c->gate, &c->sending))
+            np_wire_close(&c->wire);
+    }
+    return code == NP_OK ? NP_OK : fail(error, NP_DOING_SEND, code, 0);
+}
+
+void np_channel_send_end(np_channel *c, np_outgoing *out) {
+    if (out->waiting && !np_wire_send_stop(&c->wire))
+        c->half_sent = true;
+    if (out->begun && !out->done && !(out->sent == out->staged && !out->rest.size && NP_LINK_FRAMED))
+        c->half_sent = true;
+    if (np_gate_leave(&c->gate, &c->sending))
+        np_wire_close(&c->wire);
+}
+
+/* ---- receiving --------------------------------------------------------- */
+
+/* The peer left, or worse, with `got` of `all` bytes of something there. */
+static np_code broken(np_channel *c, np_code code, int os, uint64_t got, uint64_t all,
+                      np_error *error) {
+    if (code == NP_E_TIMEOUT || code == NP_E_INTERRUPTED || code == NP_E_CLOSED)
+        return fail(error, NP_DOING_RECEIVE, code, os);
+    if (code == NP_E_EOF && (got || all))
+        code = NP_E_RESET;
+    fail(error, NP_DOING_RECEIVE, code, os);
+    error->value = got;
+    error->limit = all;
+    if (code == NP_E_RESET)
+        c->end = *error;
+    return code;
+}
+
+static np_code receive_header(np_channel *c, const np_wait *wait, np_error *error) {
+    np_incoming *in = &c->in;
+    if (np_load32(&c->asked) && wait->deadline != NP_AT_ONCE) {
+        int os = 0;
+        np_code code = np_wire_poll(&c->wire, wait, &os);
+        if (code != NP_OK)
+            return broken(c, code, os, in->header_size, 0, error);
+        np_store32(&c->asked, 0);
+    }
+    for (;;) {
+        unsigned want = in->header_size < NP_HEADER_MIN ? NP_HEADER_MIN : NP_HEADER_MAX;
+        size_t got;
+        uint64_t left;
+        int os = 0;
+        np_code code = np_wire_receive(&c->wire, in->header + in->header_size,
+                                       want - in->header_size, wait, &got, &left, &os);
+        if (code != NP_OK)
+            return broken(c, code, os, in->header_size, 0, error);
+        in->header_size += (unsigned)got;
+        unsigned size;
+        switch (np_frame_decode(in->header, in->header_size, &size, &in->expected)) {
+        case NP_FRAME_OK:
+            in->known = true;
+            return NP_OK;
+        case NP_FRAME_BAD:
+            fail(error, NP_DOING_RECEIVE, NP_E_PROTOCOL, 0);
+            error->value = in->expected;
+            c->end = *error;
+            return NP_E_PROTOCOL;
+        case NP_FRAME_SHORT:
+            break;
+        }
+    }
+}
+
+/* Where the system keeps boundaries the first part tells the length. */
+static np_code receive_first(np_channel *c, const np_wait *wait, np_error *error) {
+    np_incoming *in = &c->in;
+    size_t got;
+    uint64_t left;
+    int os = 0;
+    np_code code = np_wire_receive(&c->wire, c->small, sizeof c->small, wait, &got, &left, &os);
+    if (code != NP_OK)
+        return broken(c, code, os, 0, 0, error);
+    in->data = c->small;
+    in->capacity = sizeof c->small;
+    in->arrived = got;
+    in->expected = got + left;
+    in->known = true;
+    return NP_OK;
+}
+
+static np_code receive_body(np_channel *c, const np_wait *wait, np_error *error) {
+    np_incoming *in = &c->in;
+    if (in->expected <= sizeof c->small && !in->data) {
+        in->data = c->small;
+        in->capacity = sizeof c->small;
+    }
+    while (in->arrived < in->expected) {
+        if (in->arrived == in->capacity)
+            return NP_WANTED;
+        uint64_t rest = in->expected - in->arrived;
+        size_t room = in->capacity - in->arrived, got;
+        uint64_t left;
+        int os = 0;
+        np_code code = np_wire_receive(&c->wire, in->data + in->arrived,
+                                       room < rest ? room : (size_t)rest, wait, &got, &left, &os);
+        if (code != NP_OK)
+            return broken(c, code, os, in->arrived, in->expected, error);
+        in->arrived += got;
+    }
+    return NP_OK;
+}
+
+np_code np_channel_receive(np_channel *c, np_wait *wait, uint64_t limit, np_error *error) {
+    if (c->end.code != NP_OK) {
+        *error = c->end;
+        return error->code;
+    }
+    np_code code = NP_OK;
+    if (wait->deadline != NP_AT_ONCE)
+        code = np_gate_arm(&c->gate, wait, error);
+    if (code != NP_OK)
+        return fail(error, NP_DOING_RECEIVE, code, error->os);
+    np_incoming *in = &c->in;
+    if (!in->known) {
+        code = NP_LINK_FRAMED ? receive_header(c, wait, error) : receive_first(c, wait, error);
+        if (code != NP_OK)
+            return code;
+    }
+    if (limit > c->max_message_size)
+        limit = c->max_message_size;
+    if (in->expected > limit) {
+        fail(error, NP_DOING_RECEIVE, NP_E_TOO_LARGE, 0);
+        error->value = in->expected;
+        error->limit = limit;
+        return NP_E_TOO_LARGE;
+    }
+    return receive_body(c, wait, error);
+}
+
+bool np_channel_expects_wait(const np_channel *c) {
+    return np_load32(&c->asked) && !c->in.known;
+}
+
+size_t np_channel_wanted(const np_channel *c) {
+    const np_incoming *in = &c->in;
+    uint64_t size = 4 * (uint64_t)in->arrived;
+    if (size < NP_CHANNEL_FIRST)
+        size = NP_CHANNEL_FIRST;
+    return (size_t)(size < in->expected ? size : in->expected);
+}
+
+void np_channel_room(np_channel *c, void *owner, uint8_t *data, size_t capacity) {
+    np_incoming *in = &c->in;
+    if (!in->owner && in->arrived)
+        memcpy(data, in->data, in->arrived);
+    in->owner = owner;
+    in->data = data;
+    in->capacity = capacity;
+}
+
+void np_channel_received(np_channel *c) { c->in = (np_incoming){0}; }
+
+np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count,
+                        np_error *error) {
+    *count = 0;
+    if (c->end.code != NP_OK || c->in.known || c->in.header_size)
+        return NP_OK;
+    if (!c->chunk && !(c->chunk = malloc(NP_CHANNEL_CHUNK)))
+        return fail(error, NP_DOING_RECEIVE, NP_E_MEMORY, 0);
+    int os = 0;
+    np_code code = np_wire_take(&c->wire, c->chunk, NP_CHANNEL_CHUNK, c->max_message_size, out,
+                                max, count, &os);
+    return code == NP_OK ? NP_OK : broken(c, code, os, 0, 0, error);
+}
+
+bool np_channel_holds(const np_channel *c) {
+    const np_incoming *in = &c->in;
+    return c->end.code != NP_OK || np_wire_holds(&c->wire)
+           || (in->known && (!NP_LINK_FRAMED || in->arrived == in->expected));
+}
+
+np_code np_channel_poll(np_channel *c, np_wait *wait, np_error *error) {
+    if (np_channel_holds(c))
+        return NP_OK;
+    np_code code = np_gate_arm(&c->gate, wait, error);
+    int os = 0;
+    if (code == NP_OK)
+        code = np_wire_poll(&c->wire, wait, &os);
+    return code == NP_OK ? NP_OK : fail(error, NP_DOING_RECEIVE, code, os);
+}

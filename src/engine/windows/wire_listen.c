@@ -1,0 +1,119 @@
+/* Instances of a pipe that wait for clients, and a thread that waits for them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "listen.h"
+#include "wire_wait.h"
+
+/* Begins to wait for a client.  0 or GetLastError(). */
+static DWORD arm(np_wire_instance *i) {
+    i->overlapped = (OVERLAPPED){.hEvent = i->connected};
+    i->pending = false;
+    if (ConnectNamedPipe(i->handle, &i->overlapped))
+        return 0;
+    DWORD error = GetLastError();
+    if (error == ERROR_IO_PENDING) {
+        i->pending = true;
+        return 0;
+    }
+    /* Here already; or here and gone, and what it sent is still to be read. */
+    if (error != ERROR_PIPE_CONNECTED && error != ERROR_NO_DATA)
+        return error;
+    SetEvent(i->connected);
+    return 0;
+}
+
+static void close_instance(np_wire_instance *i) {
+    DWORD unused;
+    if (i->pending && CancelIoEx(i->handle, &i->overlapped))
+        GetOverlappedResult(i->handle, &i->overlapped, &unused, TRUE);
+    if (i->handle)
+        CloseHandle(i->handle);
+    if (i->connected)
+        CloseHandle(i->connected);
+    free(i);
+}
+
+/* One instance more: of this handle, or of a new one where it is NULL. */
+static DWORD add(np_wire_listener *l, HANDLE handle) {
+    DWORD error = 0;
+    np_wire_instance *i = calloc(1, sizeof *i);
+    if (!i) {
+        if (handle)
+            CloseHandle(handle);
+        return ERROR_NOT_ENOUGH_MEMORY;
+    }
+    i->handle = handle;
+    if (!handle)
+        i->handle = np_listener_create(&l->listener, false, &error);
+    if (!error && !(i->connected = CreateEventW(NULL, TRUE, FALSE, NULL)))
+        error = GetLastError();
+    if (!error)
+        error = arm(i);
+    if (error)
+        close_instance(i);
+    else
+        l->instances[l->count++] = i;
+    return error;
+}
+
+np_code np_wire_listen(np_wire_listener *l, const np_config *config, const char *address,
+                       np_error *error) {
+    l->count = 0;
+    np_code code = np_listener_open(&l->listener, config, address, error);
+    if (code != NP_OK)
+        return code;
+    HANDLE first = l->listener.spare;
+    l->listener.spare = NULL;
+    DWORD os = add(l, first);
+    while (!os && l->count < NP_WIRE_INSTANCES)
+        os = add(l, NULL);
+    if (!os)
+        return NP_OK;
+    np_wire_unlisten(l);
+    return np_error_from_os(error, os);
+}
+
+void np_wire_unlisten(np_wire_listener *l) {
+    while (l->count)
+        close_instance(l->instances[--l->count]);
+    np_listener_close(&l->listener);
+}
+
+/* There is no fork. */
+void np_wire_listener_forked(np_wire_listener *l) { (void)l; }
+
+intptr_t np_wire_listener_handle(const np_wire_listener *l) {
+    (void)l;
+    return 0;
+}
+
+/* Takes a connected instance out; the others still wait, so the address stays. */
+static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *os) {
+    np_wire_instance *taken = l->instances[which];
+    HANDLE handle = taken->handle;
+    size_t after = --l->count - which;
+    memmove(&l->instances[which], &l->instances[which + 1], after * sizeof taken);
+    CloseHandle(taken->connected);
+    free(taken);
+    return np_wire_open(out, handle, os);
+}
+
+/* The system decided who may: see security.c. */
+np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, int *os) {
+    HANDLE events[NP_WIRE_INSTANCES];
+    size_t which = 0;
+    DWORD error = 0;
+    while (l->count < NP_WIRE_INSTANCES && !error)
+        error = add(l, NULL);
+    if (!l->count) {
+        *os = (int)error;
+        return NP_E_SYSTEM;
+    }
+    for (size_t i = 0; i < l->count; i++)
+        events[i] = l->instances[i]->connected;
+    np_code code = np_wire_wait(events, l->count, wait, &which, &error);
+    *os = (int)error;
+    return code == NP_OK ? hand_over(l, which, out, os) : code;
+}
