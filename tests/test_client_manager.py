@@ -166,6 +166,35 @@ def test_messages_come_in_lists_where_they_are_wanted_so(serve, manage, pipe_nam
     assert received == [b"%d" % i for i in range(100)]
 
 
+def test_more_than_both_ends_hold_is_echoed(serve, manage, free, pipe_name):
+    """The server does not read while too much waits for the client, so the client must."""
+    done = threading.Event()
+    sizes = []
+
+    def on_message(conn, data, cookie):
+        sizes.append(len(data))
+        if len(sizes) == 20:
+            done.set()
+
+    serve(on_message=echo)
+    manager = manage(free_threading_events=free, on_message=on_message)
+    manager.on_connected = lambda conn: conn.write_many([bytes(2_000_000)] * 20)
+    manager.connect(pipe_name)
+    assert done.wait(20)
+    assert sizes == [2_000_000] * 20
+
+
+def test_on_drained_tells_when_to_write_on(serve, manage, free, pipe_name):
+    log = Log()
+    serve(on_message=log.handler("on_message"))
+    manager = manage(free_threading_events=free, write_high_water=1 << 20,
+                     on_drained=log.handler("on_drained"))
+    manager.on_connected = lambda conn: conn.write(bytes(10_000_000))
+    conn = manager.connect(pipe_name)
+    assert log.wait("on_drained") == [(conn,)]
+    log.wait("on_message")
+
+
 def test_read_asks_for_one_message(serve, manage, free, pipe_name):
     log = Log()
     serve(on_connected=lambda conn: conn.write_many([b"1", b"2", b"3"]))

@@ -222,11 +222,16 @@ void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t reque
 
 /* ---- pumping ----------------------------------------------------------- */
 
+/* A peer that does not read what it is sent is not read from either.  A client
+ * reads on: its server does the same, and they would wait for each other. */
+static bool is_choked(const np_connection *c) {
+    uint64_t high = c->endpoint->config.write_high_water;
+    return high && !c->client && np_load64(&c->pending) > high;
+}
+
 static bool may_read(const np_connection *c) {
     const np_config *config = &c->endpoint->config;
-    if (c->reading || c->wanted_capacity || c->peer_gone)
-        return false;
-    if (config->write_high_water && np_load64(&c->pending) > config->write_high_water)
+    if (c->reading || c->wanted_capacity || c->peer_gone || is_choked(c))
         return false;
     if (np_load64(&c->backlog) > NP_BACKLOG_LIMIT)
         return false;

@@ -108,7 +108,7 @@ typedef struct np_config {
     size_t max_instances;           /* connections at once; 0: unbounded */
     size_t listeners;               /* instances kept waiting */
     uint64_t max_message_size;      /* bytes one received message may have */
-    uint64_t write_high_water;      /* bytes; 0: never pause reading */
+    uint64_t write_high_water;      /* bytes; 0: never pause reading (clients never do) */
     uint64_t max_pending_bytes;     /* bytes that may wait to go out per connection */
     size_t kernel_buffer_size;      /* bytes; 0: the system's */
     uint32_t spin_us;               /* poll this long before sleeping */
