@@ -290,7 +290,7 @@ static int receive_many(client_object *self, patience *p, PyObject *list, size_t
     while (took > 0 && more && (size_t)PyList_GET_SIZE(list) < max)
         took = take_some(self, list, max, &more);
     /* An end that stays is the next call's: this one has messages to give. */
-    if (took < 0 && PyList_GET_SIZE(list) && self->channel->end.code != NP_OK) {
+    if (took < 0 && PyList_GET_SIZE(list) && np_channel_holds(self->channel)) {
         PyErr_Clear();
         took = 0;
     }

@@ -47,13 +47,17 @@ static void release_event(np_endpoint *ep, np_event *e) {
         if (np_buffer_drop(e->u.message.buffer))
             np_delivery_trash(ep, e->u.message.buffer);
     } else if (e->kind == NP_EVENT_DISCONNECTED) {
+        if (e->connection->client)
+            np_client_delivered(e->connection);
+        np_connection_release(e->connection);
+    } else if (e->kind == NP_EVENT_ENDED) {
         np_connection_release(e->connection);
     }
 }
 
 static void release_events(np_endpoint *ep, np_event *events, size_t count) {
     for (size_t i = 0; i < count; i++)
-        if (events[i].kind == NP_EVENT_MESSAGE || events[i].kind == NP_EVENT_DISCONNECTED)
+        if (events[i].kind == NP_EVENT_MESSAGE || events[i].kind >= NP_EVENT_DISCONNECTED)
             release_event(ep, &events[i]);
 }
 
