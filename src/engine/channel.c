@@ -335,5 +335,8 @@ np_code np_channel_poll(np_channel *c, np_wait *wait, np_error *error) {
     int os = 0;
     if (code == NP_OK)
         code = np_wire_poll(&c->wire, wait, &os);
-    return code == NP_OK ? NP_OK : fail(error, NP_DOING_RECEIVE, code, os);
+    if (code != NP_OK)
+        return fail(error, NP_DOING_RECEIVE, code, os);
+    np_store32(&c->asked, 0);
+    return NP_OK;
 }

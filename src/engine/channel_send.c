@@ -62,11 +62,15 @@ static np_code send_framed(np_channel *c, np_outgoing *out, const np_wait *wait,
     }
 }
 
-static np_code send_whole(np_channel *c, np_outgoing *out, const np_wait *wait, int *os) {
+static np_code send_whole(np_channel *c, np_outgoing *out, const np_wait *wait,
+                          np_error *error) {
     for (; out->next < out->count; out->next++) {
+        const np_slice *message = &out->messages[out->next];
         size_t taken;
-        np_code code = np_wire_send(&c->wire, &out->messages[out->next], 1, wait, &taken, os);
+        np_code code = np_wire_send(&c->wire, message, 1, wait, &taken, &error->os);
         out->waiting = code == NP_E_INTERRUPTED;
+        error->value = message->size;
+        error->limit = UINT32_MAX;
         if (code != NP_OK) {
             /* What the peer has of a cancelled message is not known. */
             if (code == NP_E_TIMEOUT || code == NP_E_CLOSED)
@@ -84,7 +88,7 @@ np_code np_channel_send(np_channel *c, np_outgoing *out, np_wait *wait, np_error
         code = np_gate_arm(&c->gate, wait, error);
     if (code == NP_OK)
         code = NP_LINK_FRAMED ? send_framed(c, out, wait, &error->os)
-                              : send_whole(c, out, wait, &error->os);
+                              : send_whole(c, out, wait, error);
     out->done = code == NP_OK;
     np_store32(&c->asked, 1);
     error->activity = NP_DOING_SEND;
