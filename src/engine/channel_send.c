@@ -57,7 +57,6 @@ static np_code send_framed(np_channel *c, np_outgoing *out, const np_wait *wait,
         np_code code = np_wire_send(&c->wire, slices, count, wait, &taken, os);
         if (code != NP_OK)
             return code;
-        out->begun = true;
         advance(out, taken);
     }
 }
@@ -94,4 +93,32 @@ np_code np_channel_send(np_channel *c, np_outgoing *out, np_wait *wait, np_error
     error->activity = NP_DOING_SEND;
     error->code = code;
     return code;
+}
+
+np_code np_channel_send_begin(np_channel *c, const np_wait *wait, np_error *error) {
+    np_code code = np_gate_enter(&c->gate, &c->sending, wait);
+    if (code == NP_OK && c->half_sent) {
+        code = NP_E_HALF_SENT;
+        if (np_gate_leave(&c->gate, &c->sending))
+            np_wire_close(&c->wire);
+    }
+    if (code != NP_OK)
+        *error = (np_error){.code = code, .activity = NP_DOING_SEND};
+    return code;
+}
+
+/* Whether the peer may have a part of a message that will not go on. */
+static bool is_inside(const np_outgoing *out) {
+    if (NP_LINK_FRAMED)
+        return out->sent && (out->sent < out->staged || out->rest.size);
+    return out->begun && !out->done;
+}
+
+void np_channel_send_end(np_channel *c, np_outgoing *out) {
+    if (out->waiting && !np_wire_send_stop(&c->wire))
+        c->half_sent = true;
+    if (is_inside(out))
+        c->half_sent = true;
+    if (np_gate_leave(&c->gate, &c->sending))
+        np_wire_close(&c->wire);
 }
