@@ -130,25 +130,6 @@ void np_channel_receive_end(np_channel *c) {
         np_wire_close(&c->wire);
 }
 
-np_code np_channel_send_begin(np_channel *c, const np_wait *wait, np_error *error) {
-    np_code code = np_gate_enter(&c->gate, &c->sending, wait);
-    if (code == NP_OK && c->half_sent) {
-        code = NP_E_HALF_SENT;
-        if (np_gate_leave(&c->gate, &c->sending))
-            np_wire_close(&c->wire);
-    }
-    return code == NP_OK ? NP_OK : fail(error, NP_DOING_SEND, code, 0);
-}
-
-void np_channel_send_end(np_channel *c, np_outgoing *out) {
-    if (out->waiting && !np_wire_send_stop(&c->wire))
-        c->half_sent = true;
-    if (out->begun && !out->done && !(out->sent == out->staged && !out->rest.size && NP_LINK_FRAMED))
-        c->half_sent = true;
-    if (np_gate_leave(&c->gate, &c->sending))
-        np_wire_close(&c->wire);
-}
-
 /* ---- receiving --------------------------------------------------------- */
 
 /* The peer left, or worse, with `got` of `all` bytes of something there. */
@@ -335,5 +316,8 @@ np_code np_channel_poll(np_channel *c, np_wait *wait, np_error *error) {
     int os = 0;
     if (code == NP_OK)
         code = np_wire_poll(&c->wire, wait, &os);
-    return code == NP_OK ? NP_OK : fail(error, NP_DOING_RECEIVE, code, os);
+    if (code != NP_OK)
+        return fail(error, NP_DOING_RECEIVE, code, os);
+    np_store32(&c->asked, 0);
+    return NP_OK;
 }
