@@ -92,6 +92,14 @@ def test_several_threads_accept(listener):
         client.close()
 
 
+def test_threads_that_accepted_and_ended_leave_the_listener_whole(listener):
+    for _ in range(5):
+        accepting = Outcome(listener.accept, timeout=TIMEOUT)
+        with npipes.connect(listener.address) as client, accepting.get() as conn:
+            client.send_bytes(b"x")
+            assert conn.recv_bytes(timeout=TIMEOUT) == b"x"
+
+
 def test_what_was_accepted_lives_on_after_close(listener):
     with npipes.connect(listener.address) as client, listener.accept() as conn:
         listener.close()

@@ -89,12 +89,31 @@ intptr_t np_wire_listener_handle(const np_wire_listener *l) {
     return 0;
 }
 
-/* Takes a connected instance out; the others still wait, so the address stays. */
-static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *os) {
+static np_wire_instance *take_out(np_wire_listener *l, size_t which) {
     np_wire_instance *taken = l->instances[which];
-    HANDLE handle = taken->handle;
     size_t after = --l->count - which;
     memmove(&l->instances[which], &l->instances[which + 1], after * sizeof taken);
+    return taken;
+}
+
+/* False: the thread that had begun the wait ended, and the system its wait with
+ * it.  It begins again; a client that came meanwhile is found then. */
+static bool has_client(np_wire_listener *l, size_t which) {
+    np_wire_instance *i = l->instances[which];
+    DWORD unused;
+    if (!i->pending || GetOverlappedResult(i->handle, &i->overlapped, &unused, FALSE)
+        || GetLastError() != ERROR_OPERATION_ABORTED) {
+        i->pending = false;
+        return true;
+    }
+    if (arm(i))
+        close_instance(take_out(l, which));
+    return false;
+}
+
+/* The others still wait, so the address stays. */
+static np_code hand_over(np_wire_instance *taken, np_wire *out, int *os) {
+    HANDLE handle = taken->handle;
     CloseHandle(taken->connected);
     free(taken);
     return np_wire_open(out, handle, os);
@@ -102,18 +121,23 @@ static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *o
 
 /* The system decided who may: see security.c. */
 np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, int *os) {
-    HANDLE events[NP_WIRE_INSTANCES];
-    size_t which = 0;
-    DWORD error = 0;
-    while (l->count < NP_WIRE_INSTANCES && !error)
-        error = add(l, NULL);
-    if (!l->count) {
+    for (;;) {
+        HANDLE events[NP_WIRE_INSTANCES];
+        size_t which = 0;
+        DWORD error = 0;
+        while (l->count < NP_WIRE_INSTANCES && !error)
+            error = add(l, NULL);
+        if (!l->count) {
+            *os = (int)error;
+            return NP_E_SYSTEM;
+        }
+        for (size_t i = 0; i < l->count; i++)
+            events[i] = l->instances[i]->connected;
+        np_code code = np_wire_wait(events, l->count, wait, &which, &error);
         *os = (int)error;
-        return NP_E_SYSTEM;
+        if (code != NP_OK)
+            return code;
+        if (has_client(l, which))
+            return hand_over(take_out(l, which), out, os);
     }
-    for (size_t i = 0; i < l->count; i++)
-        events[i] = l->instances[i]->connected;
-    np_code code = np_wire_wait(events, l->count, wait, &which, &error);
-    *os = (int)error;
-    return code == NP_OK ? hand_over(l, which, out, os) : code;
 }
