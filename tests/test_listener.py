@@ -92,14 +92,6 @@ def test_several_threads_accept(listener):
         client.close()
 
 
-def test_threads_that_accepted_and_ended_leave_the_listener_whole(listener):
-    for _ in range(5):
-        accepting = Outcome(listener.accept, timeout=TIMEOUT)
-        with npipes.connect(listener.address) as client, accepting.get() as conn:
-            client.send_bytes(b"x")
-            assert conn.recv_bytes(timeout=TIMEOUT) == b"x"
-
-
 def test_what_was_accepted_lives_on_after_close(listener):
     with npipes.connect(listener.address) as client, listener.accept() as conn:
         listener.close()
@@ -251,3 +243,18 @@ def test_a_listener_replaces_what_a_crash_left_behind():
     with npipes.Listener(path) as listener, npipes.connect(path), listener.accept():
         pass
     assert not os.path.exists(path)
+
+
+def test_threads_that_accepted_and_ended_take_no_client_with_them(listener):
+    """The system cancels what a thread waits for when it ends; the address waits on."""
+    for _ in range(5):
+        accepting = [Outcome(listener.accept, timeout=0.02) for _ in range(3)]
+        for outcome in accepting:
+            with pytest.raises(npipes.PipeTimeoutError):
+                outcome.get()
+    for number in range(12):
+        calling = Outcome(npipes.call, listener.address, b"%d" % number, timeout=TIMEOUT)
+        conn = Outcome(listener.accept, timeout=TIMEOUT).get()
+        with conn:
+            conn.send_bytes(conn.recv_bytes(timeout=TIMEOUT))
+            assert calling.get() == b"%d" % number

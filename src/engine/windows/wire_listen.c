@@ -96,27 +96,37 @@ static np_wire_instance *take_out(np_wire_listener *l, size_t which) {
     return taken;
 }
 
-/* False: the thread that had begun the wait ended, and the system its wait with
- * it.  It begins again; a client that came meanwhile is found then. */
-static bool has_client(np_wire_listener *l, size_t which) {
-    np_wire_instance *i = l->instances[which];
-    DWORD unused;
-    if (!i->pending || GetOverlappedResult(i->handle, &i->overlapped, &unused, FALSE)
-        || GetLastError() != ERROR_OPERATION_ABORTED) {
-        i->pending = false;
-        return true;
-    }
-    if (arm(i))
-        close_instance(take_out(l, which));
-    return false;
+/* An instance that can't be waited on. */
+static void drop(np_wire_listener *l, size_t which) {
+    close_instance(take_out(l, which));
 }
 
-/* The others still wait, so the address stays. */
-static np_code hand_over(np_wire_instance *taken, np_wire *out, int *os) {
+/* A connected instance; the others still wait, so the address stays. */
+static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *os) {
+    np_wire_instance *taken = take_out(l, which);
     HANDLE handle = taken->handle;
     CloseHandle(taken->connected);
     free(taken);
     return np_wire_open(out, handle, os);
+}
+
+/* Whether the instance has a client.  The system cancels what a thread waited
+ * for when that thread ends: then the wait is begun again. */
+static DWORD look(np_wire_instance *i, bool *has_client) {
+    DWORD unused, error = 0;
+    if (i->pending && !GetOverlappedResult(i->handle, &i->overlapped, &unused, FALSE))
+        error = GetLastError();
+    if (error != ERROR_IO_INCOMPLETE)
+        i->pending = false;
+    *has_client = !error || error == ERROR_NO_DATA;
+    return *has_client ? 0 : error == ERROR_OPERATION_ABORTED ? arm(i) : error;
+}
+
+static DWORD fill(np_wire_listener *l) {
+    DWORD error = 0;
+    while (l->count < NP_WIRE_INSTANCES && !error)
+        error = add(l, NULL);
+    return l->count ? 0 : error;
 }
 
 /* The system decided who may: see security.c. */
@@ -124,10 +134,9 @@ np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, i
     for (;;) {
         HANDLE events[NP_WIRE_INSTANCES];
         size_t which = 0;
-        DWORD error = 0;
-        while (l->count < NP_WIRE_INSTANCES && !error)
-            error = add(l, NULL);
-        if (!l->count) {
+        bool has_client;
+        DWORD error = fill(l);
+        if (error) {
             *os = (int)error;
             return NP_E_SYSTEM;
         }
@@ -137,7 +146,10 @@ np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, i
         *os = (int)error;
         if (code != NP_OK)
             return code;
-        if (has_client(l, which))
-            return hand_over(take_out(l, which), out, os);
+        error = look(l->instances[which], &has_client);
+        if (has_client)
+            return hand_over(l, which, out, os);
+        if (error)
+            drop(l, which);
     }
 }
