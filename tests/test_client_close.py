@@ -197,7 +197,8 @@ def test_a_server_that_dies_inside_a_message_is_a_reset(pipe_name):
     with python_process(DIES_INSIDE_A_MESSAGE, pipe_name) as process:
         address = process.stdout.readline().strip()
         with npipes.connect(address) as client:
-            assert client.poll(TIMEOUT)
+            with pytest.raises(npipes.MessageTooLargeError):
+                client.recv_bytes(10, timeout=TIMEOUT)      # has begun to arrive
             client.send_bytes(b"die")
             process.wait(TIMEOUT)
             with pytest.raises(ConnectionResetError) as info:

@@ -22,5 +22,6 @@ extern const test dial_tests[];
 extern const test dial_contract_tests[];
 extern const test backoff_tests[];
 extern const test reconnect_tests[];
+extern const test channel_tests[];
 
 #endif

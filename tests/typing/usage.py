@@ -155,6 +155,86 @@ def look(conn: npipes.ServerConnection) -> None:
 class Mine(npipes.ServerConnection): ...  # type: ignore[misc]
 
 
+# ---- the blocking side ----------------------------------------------------
+
+with npipes.connect("demo", timeout=None, authkey=None, max_message_size=1 << 20) as client:
+    assert_type(client, npipes.Client)
+    client.send_bytes(b"x", 0, None, timeout=1)
+    client.send_bytes(bytearray(5), offset=1, size=2)
+    client.send_bytes("text")  # type: ignore[arg-type]
+    client.send_many([b"x", memoryview(b"y")], timeout=0.5)
+    client.send_many(["text"])  # type: ignore[list-item]
+    assert_type(client.recv_bytes(), bytes)
+    client.recv_bytes(100, timeout=5)
+    client.recv_bytes(100, 5)  # type: ignore[call-arg]
+    assert_type(client.recv_bytes_into(bytearray(10), 5, timeout=1), int)
+    assert_type(client.recv_many(10, timeout=None), list[bytes])
+    assert_type(client.call(b"x", timeout=1), bytes)
+    assert_type(client.poll(None), bool)
+    assert_type(client.fileno(), int)
+    assert_type(client.closed or client.readable or client.writable, bool)
+    assert_type(client.address, str)
+    assert_type(client.max_message_size, int)
+    client.address = "x"  # type: ignore[misc]
+    client.send(5)  # type: ignore[attr-defined]
+    selectors.DefaultSelector().register(client, selectors.EVENT_READ)
+npipes.connect(b"demo")  # type: ignore[arg-type]
+npipes.connect("demo", 5)  # type: ignore[call-arg]
+npipes.connect(Path("/run/demo"), authkey=b"x")  # type: ignore[arg-type]
+
+with npipes.Listener() as listener:
+    assert_type(listener.accept(timeout=5), npipes.Client)
+    listener.accept(5)  # type: ignore[call-arg]
+    assert_type(listener.address, str)
+    assert_type(listener.closed, bool)
+    assert_type(listener.fileno(), int)
+npipes.Listener("demo", access=0o600, max_message_size=5)
+npipes.Listener("demo", "AF_UNIX")  # type: ignore[call-arg,arg-type]
+
+assert_type(npipes.Pipe(), tuple[npipes.Client, npipes.Client])
+npipes.Pipe(False, max_message_size=5)
+assert_type(npipes.call("demo", b"x", timeout=None), bytes)
+npipes.wait([client, 5], 0.5)
+assert_type(npipes.find("a*"), list[str])
+
+
+class MyClient(npipes.Client): ...  # type: ignore[misc]
+
+
+# ---- a manager of clients ------------------------------------------------
+
+npipes.ClientManager(server_owner="user", reconnect=True, reconnect_delay=(0.1, 10))
+npipes.ClientManager("demo")  # type: ignore[call-arg,arg-type]
+npipes.ClientManager(access="user")  # type: ignore[call-arg]
+npipes.ClientManager(server_owner="root")  # type: ignore[arg-type]
+
+
+def on_reply(conn: npipes.ClientConnection, data: bytes, cookie: Any) -> None:
+    assert_type(conn.manager, npipes.ClientManager | None)
+    assert_type(conn.address, str)
+    assert_type(conn.peer, npipes.Peer)
+    conn.write(data, cookie=cookie)
+    conn.server  # type: ignore[attr-defined]
+
+
+class Pool(npipes.ClientManager):
+    def on_connected(self, conn: npipes.ClientConnection) -> None:
+        conn.write(b"hello")
+
+
+with Pool(on_message=on_reply) as pool:
+    assert_type(pool, Pool)
+    assert_type(pool.connect("demo"), npipes.ClientConnection)
+    pool.connect(Path("/run/demo"), timeout=None)
+    pool.connect("demo", 5)  # type: ignore[call-arg]
+    pool.connect(b"demo")  # type: ignore[arg-type]
+    assert_type(pool.connections, list[npipes.ClientConnection])
+    pool.on_message = on_message  # type: ignore[assignment]
+    pool.on_disconnected = lambda conn: print(conn.manager, conn.error)
+    pool.address  # type: ignore[attr-defined]
+    selectors.DefaultSelector().register(pool, selectors.EVENT_READ)
+
+
 # ---- what is left --------------------------------------------------------
 
 assert_type(server.stats.messages_in, int)
@@ -179,6 +259,12 @@ def catch() -> None:
         d: ConnectionResetError = error
     except npipes.PipeTimeoutError as error:
         e: TimeoutError = error
+    except npipes.ConnectionClosed as error:
+        g: EOFError = error
+    except npipes.PipeNotFoundError as error:
+        h: FileNotFoundError = error
+    except npipes.PipeBusyError as error:
+        i: npipes.PipeError = error
     except (npipes.MessageTooLargeError, npipes.ProtocolError) as error:
         f: OSError = error
 

@@ -26,6 +26,7 @@ _CARRIER = "panda3d==1.10.16"  # its wheels for Windows hold the files of an off
 _SETUPTOOLS = "setuptools>=77"
 _FOR_WINDOWS = ["--platform=win_amd64", "--implementation=cp", f"--python-version={VERSION}", "--only-binary=:all:"]
 _LEFT_OUT = ("site-packages", "dist-packages", "lib-dynload", "config-*", "test", "tests", "lib2to3", "idlelib", "ensurepip")
+_THEIR_TESTS = "test/_test_multiprocessing.py"
 
 
 def prepare() -> Path:
@@ -68,7 +69,14 @@ def _copy_runtime(target: Path) -> None:
 
 
 def _copy_library(target: Path) -> None:
-    shutil.copytree(sysconfig.get_path("stdlib"), target, ignore=shutil.ignore_patterns(*_LEFT_OUT, "__pycache__"))
+    library = Path(sysconfig.get_path("stdlib"))
+    ignored = shutil.ignore_patterns(*_LEFT_OUT, "__pycache__")
+    shutil.copytree(library, target, ignore=ignored)
+    # CPython's tests that tests/test_cpython_connection_tests.py runs, where this interpreter came with them.
+    if (library / _THEIR_TESTS).exists():
+        shutil.copytree(library / "test" / "support", target / "test" / "support", ignore=ignored)
+        for name in ("test/__init__.py", _THEIR_TESTS):
+            shutil.copy(library / name, target / name)
 
 
 def _copy_headers(target: Path) -> None:
