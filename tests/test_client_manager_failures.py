@@ -16,6 +16,7 @@ from support import (
     eventually,
     linux_only,
     python_process,
+    run_python,
     seconds,
 )
 
@@ -154,6 +155,15 @@ def test_a_message_that_is_too_long_ends_the_connection(serve, manage, log, pipe
 # ---- whose server --------------------------------------------------------
 
 
+@pytest.fixture
+def open_directory():
+    """Where every user may make and reach sockets."""
+    directory = tempfile.mkdtemp(dir="/tmp")
+    os.chmod(directory, 0o777)
+    yield directory
+    shutil.rmtree(directory)
+
+
 def test_a_server_of_this_user_is_taken(serve, manage, log, pipe_name):
     serve(on_message=echo)
     conn = manage(server_owner="user", **log.handlers(*ALL)).connect(pipe_name)
@@ -175,23 +185,18 @@ FOREIGN = """
 
 @linux_only
 @pytest.mark.skipif(not WINDOWS and os.getuid() != 0, reason="only root can be another user")
-def test_a_server_of_another_user_is_refused(manage, log):
-    directory = tempfile.mkdtemp(dir="/tmp")
-    os.chmod(directory, 0o777)
-    path = f"{directory}/socket"
-    try:
-        with python_process(FOREIGN, path, 65534) as process:
-            if process.stdout.readline() != "ready\n":
-                pytest.skip("another user can't read this installation")
-            strict = manage(server_owner="user", **log.handlers(*ALL))
-            conn = strict.connect(path)
-            [(found, error)] = log.wait("on_error")
-            assert found is conn and isinstance(error, npipes.AccessDeniedError)
-            assert path in str(error) and "65534" in str(error)
-            manage(**log.handlers(*ALL)).connect(path)
-            log.wait("on_connected")
-    finally:
-        shutil.rmtree(directory)
+def test_a_server_of_another_user_is_refused(manage, log, open_directory):
+    path = f"{open_directory}/socket"
+    with python_process(FOREIGN, path, 65534) as process:
+        if process.stdout.readline() != "ready\n":
+            pytest.skip("another user can't read this installation")
+        strict = manage(server_owner="user", **log.handlers(*ALL))
+        conn = strict.connect(path)
+        [(found, error)] = log.wait("on_error")
+        assert found is conn and isinstance(error, npipes.AccessDeniedError)
+        assert path in str(error) and "65534" in str(error)
+        manage(**log.handlers(*ALL)).connect(path)
+        log.wait("on_connected")
 
 
 @linux_only
@@ -202,14 +207,34 @@ def test_an_abstract_name_is_served_and_connected(serve, manage, log, pipe_name)
     assert conn.address == "@" + pipe_name
 
 
+DENIED = """
+    import os, sys, threading
+    import npipes
+
+    os.setuid(int(sys.argv[2]))
+    failed = threading.Event()
+
+    def on_error(conn, error):
+        print(type(error).__name__, isinstance(error, PermissionError), error)
+        failed.set()
+
+    with npipes.ClientManager(free_threading_events=True, on_error=on_error) as manager:
+        manager.connect(sys.argv[1])
+        assert failed.wait(10)
+"""
+
+
 @linux_only
-@pytest.mark.skipif(not WINDOWS and os.getuid() == 0, reason="root may connect to everything")
-def test_a_socket_that_is_closed_to_this_user_is_denied(serve, manager, log, pipe_name):
-    server = serve()
-    os.chmod(server.address, 0)
-    manager.connect(pipe_name)
-    [(_, error)] = log.wait("on_error")
-    assert isinstance(error, npipes.AccessDeniedError) and isinstance(error, PermissionError)
+@pytest.mark.skipif(not WINDOWS and os.getuid() != 0, reason="only root can be another user")
+def test_a_user_who_may_not_connect_is_told_so(serve, open_directory):
+    server = serve(f"{open_directory}/socket")
+    try:
+        out = run_python(DENIED, server.address, 65534)
+    except AssertionError as error:
+        if "No module named" in str(error) or "Permission denied" in str(error):
+            pytest.skip("another user can't read this installation")
+        raise
+    assert out.startswith("AccessDeniedError True") and server.address in out
 
 
 @linux_only
