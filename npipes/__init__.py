@@ -1,13 +1,15 @@
 """Message-based IPC for processes on one machine.
 
 Named pipes on Windows and Unix-domain sockets on Linux behind one interface:
-`Server` delivers messages to Python callables from an engine in C; `connect`, `Client` and
-`Listener` are for calls that wait.
+`Server` and `ClientManager` deliver messages to Python callables from an engine in C; `connect`,
+`Client` and `Listener` are for calls that wait.
 """
 
 from npipes._npipes import (
     AccessDeniedError,
     Client,
+    ClientConnection,
+    ClientManager,
     ConnectionClosed,
     Listener,
     MessageTooLargeError,
@@ -35,6 +37,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDeniedError",
     "Client",
+    "ClientConnection",
+    "ClientManager",
     "ConnectionClosed",
     "Listener",
     "MessageTooLargeError",

@@ -1,12 +1,13 @@
 import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, Literal, TypeVar, final
+from typing import Any, Final, Generic, Literal, TypeVar, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer, structseq
 from typing_extensions import Self, disjoint_base
 
 _Handler = TypeVar("_Handler", bound=Callable[..., object])
+_C = TypeVar("_C", bound=_Connection)
 
 def address(name: str | os.PathLike[str], /) -> str: ...
 
@@ -158,8 +159,8 @@ class Stats(structseq[int], tuple[int, int, int, int, int, int, int, int, int]):
     @property
     def errors(self) -> int: ...
 
-@final
-class ServerConnection:
+@disjoint_base
+class _Connection:
     custom_data: Any
     @property
     def handle(self) -> int: ...
@@ -170,8 +171,6 @@ class ServerConnection:
     @property
     def pending_bytes(self) -> int: ...
     @property
-    def server(self) -> Server | None: ...
-    @property
     def error(self) -> PipeError | None: ...
     @property
     def peer(self) -> Peer: ...
@@ -180,32 +179,70 @@ class ServerConnection:
     def read(self, cookie: object = None) -> None: ...
     def close(self) -> None: ...
 
+@final
+class ServerConnection(_Connection):
+    @property
+    def server(self) -> Server | None: ...
+
+@final
+class ClientConnection(_Connection):
+    @property
+    def manager(self) -> ClientManager | None: ...
+    @property
+    def address(self) -> str: ...
+
 @disjoint_base
-class Server:
-    name: str
+class _Endpoint(Generic[_C]):
     threads: int
     free_threading_events: bool
     message_buffer_size: int
     continuous_read: bool
-    max_instances: int | None
-    listeners: int
     max_message_size: int
     write_high_water: int | None
     max_pending_bytes: int
-    access: str | int
     authkey: None
     mode: Literal["message", "byte"]
     kernel_buffer_size: int | None
     spin_us: int
 
     on_ready: Callable[[], object] | None
-    on_connected: Callable[[ServerConnection], object] | None
-    on_message: Callable[[ServerConnection, bytes, Any], object] | None
-    on_messages: Callable[[ServerConnection, list[bytes]], object] | None
-    on_sent: Callable[[ServerConnection, Any], object] | None
-    on_disconnected: Callable[[ServerConnection], object] | None
-    on_drained: Callable[[ServerConnection], object] | None
-    on_error: Callable[[ServerConnection | None, PipeError], object] | None
+    on_connected: Callable[[_C], object] | None
+    on_message: Callable[[_C, bytes, Any], object] | None
+    on_messages: Callable[[_C, list[bytes]], object] | None
+    on_sent: Callable[[_C, Any], object] | None
+    on_disconnected: Callable[[_C], object] | None
+    on_drained: Callable[[_C], object] | None
+    on_error: Callable[[_C | None, PipeError], object] | None
+
+    @property
+    def connections(self) -> list[_C]: ...
+    @property
+    def is_running(self) -> bool: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def wait_handle(self) -> int | None: ...
+    def stop(self) -> None: ...
+    def run(self, timeout: float | None = None) -> None: ...
+    def dispatch(self, timeout: float | None = 0) -> int: ...
+    def quit(self) -> None: ...
+    def fileno(self) -> int: ...
+    def broadcast(self, data: ReadableBuffer, cookie: object = None) -> int: ...
+    def event(self, function: _Handler, /) -> _Handler: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Literal[False]: ...
+
+class Server(_Endpoint[ServerConnection]):
+    name: str
+    max_instances: int | None
+    listeners: int
+    access: str | int
 
     def __init__(
         self,
@@ -235,31 +272,44 @@ class Server:
         on_error: Callable[[ServerConnection | None, PipeError], object] | None = None,
     ) -> None: ...
     @property
-    def connections(self) -> list[ServerConnection]: ...
-    @property
-    def is_running(self) -> bool: ...
-    @property
     def address(self) -> str: ...
-    @property
-    def stats(self) -> Stats: ...
-    @property
-    def wait_handle(self) -> int | None: ...
     def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def run(self, timeout: float | None = None) -> None: ...
-    def dispatch(self, timeout: float | None = 0) -> int: ...
-    def quit(self) -> None: ...
-    def fileno(self) -> int: ...
-    def broadcast(self, data: ReadableBuffer, cookie: object = None) -> int: ...
-    def event(self, function: _Handler, /) -> _Handler: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
+
+class ClientManager(_Endpoint[ClientConnection]):
+    server_owner: Literal["user"] | None
+    reconnect: bool
+    reconnect_delay: tuple[float, float]
+
+    def __init__(
         self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> Literal[False]: ...
+        *,
+        threads: int = 1,
+        free_threading_events: bool = False,
+        message_buffer_size: int = 131072,
+        continuous_read: bool = True,
+        max_message_size: int = 67108864,
+        write_high_water: int | None = 1048576,
+        max_pending_bytes: int = 67108864,
+        authkey: None = None,
+        mode: Literal["message", "byte"] = "message",
+        kernel_buffer_size: int | None = None,
+        spin_us: int = 0,
+        server_owner: Literal["user"] | None = None,
+        reconnect: bool = False,
+        reconnect_delay: tuple[float, float] = (0.05, 5.0),
+        on_ready: Callable[[], object] | None = None,
+        on_connected: Callable[[ClientConnection], object] | None = None,
+        on_message: Callable[[ClientConnection, bytes, Any], object] | None = None,
+        on_messages: Callable[[ClientConnection, list[bytes]], object] | None = None,
+        on_sent: Callable[[ClientConnection, Any], object] | None = None,
+        on_disconnected: Callable[[ClientConnection], object] | None = None,
+        on_drained: Callable[[ClientConnection], object] | None = None,
+        on_error: Callable[[ClientConnection | None, PipeError], object] | None = None,
+    ) -> None: ...
+    def start(self) -> None: ...
+    def connect(
+        self, name: str | os.PathLike[str], *, timeout: float | None = 5.0
+    ) -> ClientConnection: ...
 
 def _adopt(
     handle: int, address: str, readable: bool, writable: bool, max_message_size: int, /

@@ -79,6 +79,18 @@ def serve(pipe_name):
 
 
 @pytest.fixture
+def manage():
+    """Starts managers of clients that end with the test, like serve."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**options):
+            options.setdefault("free_threading_events", True)
+            return stack.enter_context(running(npipes.ClientManager(**options)))
+
+        yield start
+
+
+@pytest.fixture
 def server(pipe_name):
     """A started echo server whose events wait for run() or dispatch()."""
     with npipes.Server(pipe_name, on_message=reply) as server:

@@ -201,8 +201,8 @@ def named(text):
     return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
 
 
-def public(thing):
-    return {name for name in vars(thing) if not name.startswith("_")}
+def public(*classes):
+    return {name for cls in classes for name in vars(cls) if not name.startswith("_")}
 
 
 def test_the_reference_has_every_name():
@@ -213,11 +213,19 @@ def test_the_reference_has_every_name():
 def test_the_reference_has_all_of_the_server():
     told = [named(section(title)) for title in ("Events", "Methods", "Attributes")]
     parameters = named(section(r"Server\(name, \*, ...\)"))
-    assert set.union(parameters, *told) == public(npipes.Server)
+    assert set.union(parameters, *told) == public(*npipes.Server.__mro__)
 
 
 def test_the_reference_has_all_of_the_connection():
-    assert named(section("ServerConnection")) == public(npipes.ServerConnection)
+    assert named(section("ServerConnection")) == public(*npipes.ServerConnection.__mro__)
+
+
+def test_the_reference_has_what_is_a_managers_alone():
+    assert named(section(r"ClientManager\(\*, ...\)")) == public(npipes.ClientManager)
+    assert named(section("ClientConnection")) == public(npipes.ClientConnection)
+    shared = public(*npipes.ClientManager.__mro__) & public(*npipes.Server.__mro__)
+    left_out = public(*npipes.Server.__mro__) - shared
+    assert left_out == {"name", "max_instances", "listeners", "access", "address"}
 
 
 def test_the_reference_has_all_of_the_client_and_the_listener():

@@ -44,7 +44,7 @@ int blocking_size(PyObject *value, void *out) {
 /* ---- connect ----------------------------------------------------------- */
 
 static PyObject *raise_connect(module_state *state, np_error *error, const patience *p,
-                               const np_dial *dial) {
+                               const np_channel_dial *dial) {
     if (error->code == NP_E_TIMEOUT && p->timeout_ns == 0) {
         error->code = dial->last;
         error->value = 0;
@@ -72,7 +72,7 @@ PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {
     Py_XDECREF(seconds);
     if (ready < 0 || patience_prepare(&p) < 0)
         return NULL;
-    np_dial dial = {.address = address};
+    np_channel_dial dial = {.address = address};
     while (code == NP_E_INTERRUPTED) {
         Py_BEGIN_ALLOW_THREADS
         code = np_channel_connect(&dial, &p.wait, &channel, &error);

@@ -19,22 +19,24 @@ static void handler_failed(bridge_thread *t, PyObject *callable) {
         PyErr_WriteUnraisable(callable);
 }
 
-static void call(server_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
+static inline void finish_call(bridge_thread *t, PyObject *callable, PyObject *result) {
+    if (result)
+        Py_DECREF(result);
+    else
+        handler_failed(t, callable);
+}
+
+static void call(endpoint_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
     handler h = s->resolved[i];
     if (!h.callable)
         return;
-    /* args[0] is free for the server; args[1] on are the event's. */
+    /* args[0] is free for the object itself; args[1] on are the event's. */
     args[0] = (PyObject *)s;
-    PyObject **from = h.takes_server ? args : args + 1;
-    size_t count = n + (h.takes_server ? 1 : 0);
+    PyObject **from = h.takes_self ? args : args + 1;
+    size_t count = n + (h.takes_self ? 1 : 0);
     Py_INCREF(h.callable);      /* it may replace itself */
-    PyObject *r = PyObject_Vectorcall(h.callable, from,
-                                      count | (h.takes_server ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET),
-                                      NULL);
-    if (r)
-        Py_DECREF(r);
-    else
-        handler_failed(t, h.callable);
+    size_t flags = count | (h.takes_self ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
+    finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
     Py_DECREF(h.callable);
 }
 
@@ -51,8 +53,24 @@ static void log_error(PyObject *error) {
 
 /* ---- events ------------------------------------------------------------ */
 
-static void on_connected(server_object *s, bridge_thread *t, np_event *e) {
-    connection_object *c = connection_new(s->state, e->connection, s->bridge);
+/* The object of a connection that is connected: a client's has been there since
+ * connect(), and may have been connected before. */
+static connection_object *object_of(endpoint_object *s, np_event *e) {
+    connection_object *c = np_connection_user(e->connection);
+    if (!c) {
+        c = connection_new(s->state, s->state->server_connection_type, s->bridge);
+        if (c)
+            connection_take(c, e->connection);
+        return c;
+    }
+    c->lives++;
+    Py_CLEAR(c->error);
+    Py_CLEAR(c->peer);
+    return (connection_object *)Py_NewRef((PyObject *)c);
+}
+
+static void on_connected(endpoint_object *s, bridge_thread *t, np_event *e) {
+    connection_object *c = object_of(s, e);
     if (!c || PySet_Add(s->live, (PyObject *)c) < 0) {
         PyErr_WriteUnraisable((PyObject *)s);
         Py_XDECREF(c);
@@ -70,28 +88,38 @@ static bool is_message_of(const np_event *e, const np_connection *connection) {
 }
 
 /* Messages of one connection, e and those that follow it; how many. */
-static size_t on_message(server_object *s, bridge_thread *t, PyObject *c, np_event *e,
+static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_event *e,
                          size_t left) {
     np_connection *connection = e->connection;
+    handler h = s->resolved[ON_MESSAGE];
+    vectorcallfunc vectorcall = h.callable ? PyVectorcall_Function(h.callable) : NULL;
+    PyObject *args[] = {(PyObject *)s, c, NULL, NULL};
+    PyObject **from = h.takes_self ? args : args + 1;
+    size_t flags = h.takes_self ? 4 : 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     size_t n = 0;
+    Py_XINCREF(h.callable);
     do {
         PyObject *data = payload_message(&e[n]);
-        if (data) {
-            PyObject *cookie = e[n].cookie;
-            PyObject *args[] = {NULL, c, data, cookie ? cookie : Py_None};
-            call(s, t, ON_MESSAGE, args, 3);
-            Py_DECREF(data);
-        } else {
+        args[2] = data;
+        args[3] = e[n].cookie ? e[n].cookie : Py_None;
+        if (!data)
             PyErr_WriteUnraisable(c);
-        }
+        else if (vectorcall)
+            finish_call(t, h.callable, vectorcall(h.callable, from, flags, NULL));
+        else if (h.callable)
+            finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
+        Py_XDECREF(data);
         Py_CLEAR(e[n].cookie);
+        /* A handler may be replaced by itself. */
     } while (++n < left && is_message_of(&e[n], connection)
+             && s->resolved[ON_MESSAGE].callable == h.callable
              && !s->resolved[ON_MESSAGES].callable);
+    Py_XDECREF(h.callable);
     return n;
 }
 
 /* The same as one list. */
-static size_t on_messages(server_object *s, bridge_thread *t, PyObject *c, np_event *e,
+static size_t on_messages(endpoint_object *s, bridge_thread *t, PyObject *c, np_event *e,
                           size_t left) {
     size_t n = 1;
     while (n < left && is_message_of(&e[n], e->connection))
@@ -116,12 +144,13 @@ static size_t on_messages(server_object *s, bridge_thread *t, PyObject *c, np_ev
     return n;
 }
 
-static void on_error(server_object *s, bridge_thread *t, connection_object *c, np_event *e) {
+static void on_error(endpoint_object *s, bridge_thread *t, connection_object *c, np_event *e) {
     /* An orderly end of a read that carried a cookie: no failure to report. */
     if (e->u.error.code == NP_E_EOF
         || (e->u.error.code == NP_E_CANCELED && e->u.error.activity == NP_DOING_READ))
         return;
-    const char *address = np_endpoint_address(s->endpoint);
+    const char *address = c ? np_connection_address(c->connection)
+                            : np_endpoint_address(s->endpoint);
     PyObject *error = errors_make(s->state, &e->u.error, address, e->cookie);
     if (!error) {
         PyErr_WriteUnraisable((PyObject *)s);
@@ -139,16 +168,24 @@ static void on_error(server_object *s, bridge_thread *t, connection_object *c, n
     Py_DECREF(error);
 }
 
-static void on_disconnected(server_object *s, bridge_thread *t, connection_object *c) {
+static void on_disconnected(endpoint_object *s, bridge_thread *t, connection_object *c) {
     PyObject *args[] = {NULL, (PyObject *)c};
     call(s, t, ON_DISCONNECTED, args, 1);
-    np_connection_set_user(c->connection, NULL);
+    if (!c->dialed)     /* a client's may be connected again */
+        np_connection_set_user(c->connection, NULL);
     if (PySet_Discard(s->live, (PyObject *)c) < 0)
         PyErr_WriteUnraisable((PyObject *)c);
 }
 
+/* The last of a client's connection: nothing here keeps its object any more. */
+static void on_ended(endpoint_object *s, connection_object *c) {
+    np_connection_set_user(c->connection, NULL);
+    if (PySet_Discard(s->dialed, (PyObject *)c) < 0)
+        PyErr_WriteUnraisable((PyObject *)c);
+}
+
 /* One event, or several that are delivered together; how many. */
-static size_t deliver_one(server_object *s, bridge_thread *t, np_event *e, size_t left) {
+static size_t deliver_one(endpoint_object *s, bridge_thread *t, np_event *e, size_t left) {
     size_t taken = 1;
     if (!e->connection) {
         PyObject *args[] = {NULL};
@@ -174,6 +211,8 @@ static size_t deliver_one(server_object *s, bridge_thread *t, np_event *e, size_
             call(s, t, ON_DRAINED, args, 1);
         else if (e->kind == NP_EVENT_ERROR)
             on_error(s, t, (connection_object *)c, e);
+        else if (e->kind == NP_EVENT_ENDED)
+            on_ended(s, (connection_object *)c);
         else
             on_disconnected(s, t, (connection_object *)c);
         Py_XDECREF(c);
@@ -185,7 +224,7 @@ static size_t deliver_one(server_object *s, bridge_thread *t, np_event *e, size_
 static bool deliver(void *user, void *thread, np_event *events, size_t count) {
     bridge *b = user;
     bridge_thread *t = thread;
-    server_object *s = b->server;
+    endpoint_object *s = b->object;
     Py_XINCREF(s);
     for (size_t i = 0; i < count;) {
         if (s) {
@@ -209,18 +248,18 @@ static void *thread_begin(void *user) {
     return calloc(1, sizeof(bridge_thread));
 }
 
-void bridge_keep_server(bridge *b) {
-    np_swap_ptr(&b->kept, Py_NewRef((PyObject *)b->server));
+void bridge_keep_object(bridge *b) {
+    np_swap_ptr(&b->kept, Py_NewRef((PyObject *)b->object));
 }
 
-/* The last worker to end finds that all has ended, and lets go of a server
+/* The last worker to end finds that all has ended, and lets go of an object
  * that was kept for it. */
 static void release_kept(bridge *b) {
-    server_object *server = np_load_ptr(&b->kept);
-    if (!server || !np_endpoint_has_stopped(server->endpoint))
+    endpoint_object *object = np_load_ptr(&b->kept);
+    if (!object || !np_endpoint_has_stopped(object->endpoint))
         return;
     np_swap_ptr(&b->kept, NULL);
-    Py_DECREF(server);
+    Py_DECREF(object);
 }
 
 /* The worker's thread state is made once and kept: making one for every batch
@@ -271,9 +310,9 @@ void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
 /* ---- life -------------------------------------------------------------- */
 
 static np_buffer *buffer_new(void *user, size_t size) {
-    server_object *server = ((bridge *)user)->server;
-    if (server && !server->state->expects_large) {
-        server->state->expects_large = true;
+    endpoint_object *s = ((bridge *)user)->object;
+    if (s && !s->state->expects_large) {
+        s->state->expects_large = true;
         host_expect_large_messages();
     }
     return payload_new(size);
@@ -293,11 +332,11 @@ static void released(void *user) {
 }
 
 void bridge_leave(bridge *b) {
-    b->server = NULL;
+    b->object = NULL;
     released(b);
 }
 
-bridge *bridge_new(server_object *server) {
+bridge *bridge_new(endpoint_object *object) {
     bridge *b = calloc(1, sizeof *b);
     if (!b) {
         PyErr_NoMemory();
@@ -305,7 +344,7 @@ bridge *bridge_new(server_object *server) {
     }
     np_store32(&b->refs, 1);
     b->interpreter = PyInterpreterState_Get();
-    b->server = server;
+    b->object = object;
     return b;
 }
 

@@ -5,14 +5,14 @@
 #include "atomic.h"
 #include "state.h"
 
-/* Lives as long as its server or one of the server's endpoints.  `server` is
- * borrowed and guarded by the GIL: NULL once the Server object is gone, and
+/* Lives as long as its Server or ClientManager or one of that's endpoints.
+ * `object` is borrowed and guarded by the GIL: NULL once the object is gone, and
  * events go nowhere from then on. */
 struct bridge {
     np_atomic_u32 refs;
     PyInterpreterState *interpreter;
-    server_object *server;
-    np_atomic_ptr kept;     /* the server, dropped inside a handler, until its run has ended */
+    endpoint_object *object;
+    np_atomic_ptr kept;     /* the object, dropped inside a handler, until its run has ended */
 };
 
 /* A thread that delivers: a worker, or a guest inside run, dispatch or stop. */
@@ -22,13 +22,13 @@ typedef struct bridge_thread {
     PyObject *pending;      /* KeyboardInterrupt or SystemExit of a guest's handler */
 } bridge_thread;
 
-/* With one reference, the server's. */
-bridge *bridge_new(server_object *server);
+/* With one reference, the object's. */
+bridge *bridge_new(endpoint_object *object);
 void bridge_retain(bridge *b);
-/* Keeps the server, whose finalizer runs inside its own handler, for the events
+/* Keeps the object, whose finalizer runs inside its own handler, for the events
  * that are still to come. */
-void bridge_keep_server(bridge *b);
-/* The server is gone, and its reference with it. */
+void bridge_keep_object(bridge *b);
+/* The object is gone, and its reference with it. */
 void bridge_leave(bridge *b);
 void bridge_host(bridge *b, np_host *host);
 

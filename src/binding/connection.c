@@ -1,19 +1,22 @@
-/* npipes.ServerConnection. */
+/* What ServerConnection and ClientConnection share: all but how they call the
+ * object they belong to. */
 #include "bridge.h"
 
 #include <structmember.h>
 
-connection_object *connection_new(module_state *state, np_connection *connection, bridge *b) {
-    PyTypeObject *type = state->connection_type;
+connection_object *connection_new(module_state *state, PyTypeObject *type, bridge *b) {
     connection_object *self = (connection_object *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
     self->state = state;
     self->bridge = b;
-    self->connection = connection;
-    np_connection_retain(connection);
     self->custom_data = Py_NewRef(Py_None);
     return self;
+}
+
+void connection_take(connection_object *self, np_connection *connection) {
+    self->connection = connection;
+    np_connection_retain(connection);
 }
 
 static int traverse(PyObject *op, visitproc visit, void *arg) {
@@ -40,20 +43,21 @@ static void dealloc(PyObject *op) {
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);
     clear(op);
-    np_connection_release(self->connection);
+    if (self->connection)
+        np_connection_release(self->connection);
     type->tp_free(op);
     Py_DECREF(type);
 }
 
 static const char *address_of(connection_object *self) {
-    return np_endpoint_address(np_connection_endpoint(self->connection));
+    return np_connection_address(self->connection);
 }
 
 static PyObject *repr(PyObject *op) {
     connection_object *self = (connection_object *)op;
     const char *state = np_connection_is_open(self->connection) ? "connected"
                         : np_connection_is_opening(self->connection) ? "opening" : "closed";
-    return PyUnicode_FromFormat("<npipes.ServerConnection on %s, %s, at %p>", address_of(self),
+    return PyUnicode_FromFormat("<%s on %s, %s, at %p>", Py_TYPE(op)->tp_name, address_of(self),
                                 state, self);
 }
 
@@ -62,6 +66,12 @@ static PyObject *repr(PyObject *op) {
 /* Below this a write from a foreign thread is over sooner than the GIL would
  * be given away and taken back. */
 #define RELEASE_GIL_SIZE (64 * 1024)
+
+static PyObject *raise_write(connection_object *self, np_error *error) {
+    if (error->code == NP_E_CLOSED)
+        error->limit = np_connection_is_opening(self->connection);
+    return errors_raise(self->state, error, address_of(self));
+}
 
 static PyObject *write_payload(connection_object *self, payload *p, PyObject *cookie) {
     np_error error;
@@ -81,7 +91,7 @@ static PyObject *write_payload(connection_object *self, payload *p, PyObject *co
     if (code == NP_OK)
         Py_RETURN_NONE;
     Py_XDECREF(cookie);
-    return errors_raise(self->state, &error, address_of(self));
+    return raise_write(self, &error);
 }
 
 static bool is_name(PyObject *name, const char *expected) {
@@ -127,6 +137,10 @@ static PyObject *connection_write(PyObject *op, PyObject *const *args, Py_ssize_
     payload p;
     if (PyBytes_CheckExact(given[0]) && PyBytes_GET_SIZE(given[0]) < NP_PAYLOAD_HOLD) {
         /* Most messages: small, and copied by the engine at once. */
+        if (!given[1] && PyBytes_GET_SIZE(given[0])
+            && np_connection_append(self->connection, PyBytes_AS_STRING(given[0]),
+                                    (size_t)PyBytes_GET_SIZE(given[0])))
+            Py_RETURN_NONE;
         p.data = PyBytes_AS_STRING(given[0]);
         p.size = PyBytes_GET_SIZE(given[0]);
         p.hold = NULL;
@@ -186,7 +200,7 @@ static PyObject *write_sequence(connection_object *self, PyObject *sequence, PyO
     if (collected < 0)
         return NULL;
     if (code != NP_OK)
-        return errors_raise(self->state, &error, address_of(self));
+        return raise_write(self, &error);
     Py_RETURN_NONE;
 }
 
@@ -216,12 +230,12 @@ static PyObject *connection_read(PyObject *op, PyObject *args, PyObject *kwargs)
         Py_RETURN_NONE;
     Py_XDECREF(owned);
     if (code == NP_E_STATE) {
-        PyErr_SetString(PyExc_RuntimeError, "read() is for a server with continuous_read=False; "
-                        "this one reads by itself");
+        PyErr_SetString(PyExc_RuntimeError, "read() is for connections with "
+                        "continuous_read=False; this one reads by itself");
         return NULL;
     }
     np_error error = {.code = code, .activity = NP_DOING_READ};
-    return errors_raise(self->state, &error, address_of(self));
+    return raise_write(self, &error);
 }
 
 static PyObject *connection_close(PyObject *op, PyObject *unused) {
@@ -253,10 +267,10 @@ static PyObject *get_pending(PyObject *op, void *unused) {
         np_connection_pending(((connection_object *)op)->connection));
 }
 
-static PyObject *get_server(PyObject *op, void *unused) {
+PyObject *connection_get_endpoint(PyObject *op, void *unused) {
     (void)unused;
-    server_object *server = ((connection_object *)op)->bridge->server;
-    return Py_NewRef(server ? (PyObject *)server : Py_None);
+    endpoint_object *endpoint = ((connection_object *)op)->bridge->object;
+    return Py_NewRef(endpoint ? (PyObject *)endpoint : Py_None);
 }
 
 static PyObject *get_error(PyObject *op, void *unused) {
@@ -281,11 +295,12 @@ static PyObject *get_peer(PyObject *op, void *unused) {
         return Py_NewRef(self->peer);
     np_peer who;
     np_error error = {.activity = NP_DOING_NOTHING};
+    unsigned lives = self->lives;
     Py_BEGIN_ALLOW_THREADS
     error.code = np_connection_peer(self->connection, &who);
     Py_END_ALLOW_THREADS
     if (error.code != NP_OK)
-        return errors_raise(self->state, &error, address_of(self));
+        return raise_write(self, &error);
     PyObject *peer = PyStructSequence_New(self->state->peer_type);
     PyObject *items[] = {number_or_none(who.pid), number_or_none(who.uid),
                          number_or_none(who.gid), text_or_none(who.sid), text_or_none(who.user)};
@@ -301,7 +316,8 @@ static PyObject *get_peer(PyObject *op, void *unused) {
         Py_XDECREF(peer);
         return NULL;
     }
-    self->peer = Py_NewRef(peer);
+    if (lives == self->lives && !self->peer)
+        self->peer = Py_NewRef(peer);
     return peer;
 }
 
@@ -310,9 +326,9 @@ static PyGetSetDef getset[] = {
      "Descriptor or handle of the system's; 0 when there is none any more.", NULL},
     {"is_connected", get_is_connected, NULL,
      "False as soon as the connection is closing, closed or known to have failed.", NULL},
-    {"is_opening", get_is_opening, NULL, "True until on_connected is due.", NULL},
+    {"is_opening", get_is_opening, NULL,
+     "True while it is being connected, or will be connected again.", NULL},
     {"pending_bytes", get_pending, NULL, "Bytes that were written and wait to go out.", NULL},
-    {"server", get_server, NULL, "The server, or None when its object is gone.", NULL},
     {"error", get_error, NULL,
      "Why the connection ended: None after an orderly close, else the exception.", NULL},
     {"peer", get_peer, NULL,
@@ -342,8 +358,8 @@ static PyMethodDef methods[] = {
      "write(): all are accepted or none, and on_sent comes once, after the last.  Any thread."},
     {"read", (PyCFunction)(void (*)(void))connection_read, METH_VARARGS | METH_KEYWORDS,
      "read($self, /, cookie=None)\n--\n\n"
-     "Ask for one message, of a server with continuous_read=False; on_message gets the cookie.\n"
-     "Several may be outstanding.  Raises RuntimeError when the server reads by itself and\n"
+     "Ask for one message, with continuous_read=False; on_message gets the cookie.  Several may\n"
+     "be outstanding.  Raises RuntimeError when the connection reads by itself and\n"
      "PipeClosedError once the connection is closed.  Any thread."},
     {"close", connection_close, METH_NOARGS,
      "close($self, /)\n--\n\n"
@@ -352,7 +368,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(doc, "One client of a Server, as its events get it.");
+PyDoc_STRVAR(doc, "One connection of a Server or ClientManager, as its events get it.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)doc},
@@ -367,9 +383,9 @@ static PyType_Slot slots[] = {
 };
 
 PyType_Spec connection_spec = {
-    .name = "npipes.ServerConnection",
+    .name = "npipes._npipes._Connection",
     .basicsize = sizeof(connection_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
-             | Py_TPFLAGS_IMMUTABLETYPE,
+             | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
     .slots = slots,
 };

@@ -19,6 +19,32 @@ const char *errors_activity(np_activity activity) {
 
 typedef unsigned long long ull;
 
+/* Why a client could not connect; limit: milliseconds it has tried.  NULL
+ * without an exception: nothing of its own. */
+static PyObject *describe_connect(const np_error *e, const char *subject) {
+    char time[48] = "";
+    if (e->limit)
+        PyOS_snprintf(time, sizeof time, " within %g seconds", (double)e->limit / 1000);
+    switch (e->code) {
+    case NP_E_NOT_FOUND:
+        return PyUnicode_FromFormat("%s: nobody serves this address%s", subject, time);
+    case NP_E_BUSY:
+        return PyUnicode_FromFormat("%s: the server has no room for another client%s", subject,
+                                    time);
+    case NP_E_BROKEN:
+        return PyUnicode_FromFormat("%s: the server closed while this client connected", subject);
+    case NP_E_ACCESS:
+        return PyUnicode_FromFormat("%s: this user may not connect", subject);
+    case NP_E_OWNER:
+        if (host_has_descriptors)
+            return PyUnicode_FromFormat("%s: the server is one of uid %llu", subject,
+                                        (ull)e->value);
+        return PyUnicode_FromFormat("%s: the server is another user's", subject);
+    default:
+        return NULL;
+    }
+}
+
 /* Of a blocking call: value is the timeout in nanoseconds. */
 static PyObject *describe_timeout(const np_error *e, const char *subject) {
     char time[32];
@@ -55,10 +81,6 @@ static PyObject *describe_blocking(const np_error *e, const char *subject) {
                                     subject);
     case NP_E_BROKEN:
         return PyUnicode_FromFormat("%s: the peer has closed the connection", subject);
-    case NP_E_ACCESS:
-        if (e->activity == NP_DOING_ACCEPT)
-            return NULL;
-        return PyUnicode_FromFormat("%s: this user may not connect", subject);
     case NP_E_CLOSED:
         if (e->activity != NP_DOING_ACCEPT)
             return NULL;
@@ -70,6 +92,11 @@ static PyObject *describe_blocking(const np_error *e, const char *subject) {
 
 static PyObject *describe(const np_error *e, const char *subject) {
     ull value = e->value, limit = e->limit;
+    if (e->activity == NP_DOING_CONNECT) {
+        PyObject *text = describe_connect(e, subject);
+        if (text || PyErr_Occurred())
+            return text;
+    }
     if (e->activity >= NP_DOING_CONNECT || e->activity == NP_DOING_ACCEPT) {
         PyObject *text = describe_blocking(e, subject);
         if (text || PyErr_Occurred())
@@ -92,7 +119,8 @@ static PyObject *describe(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: the peer left with %llu bytes not handed over", subject,
                                     value);
     case NP_E_CLOSED:
-        return PyUnicode_FromFormat("%s: the connection is closed", subject);
+        return PyUnicode_FromFormat(limit ? "%s: the connection is not open yet"
+                                          : "%s: the connection is closed", subject);
     case NP_E_FULL:
         return PyUnicode_FromFormat("%s: a write of %llu bytes would exceed max_pending_bytes, "
                                     "%llu bytes", subject, value, limit);
@@ -110,10 +138,6 @@ static PyObject *describe(const np_error *e, const char *subject) {
     case NP_E_FORKED:
         return PyUnicode_FromFormat("%s: belongs to the parent process, and can't be used in a "
                                     "child of fork", subject);
-    case NP_E_NOT_FOUND:
-        return PyUnicode_FromFormat("%s: nobody serves this address", subject);
-    case NP_E_BUSY:
-        return PyUnicode_FromFormat("%s: the server has no room for another client now", subject);
     case NP_E_EOF:
         return PyUnicode_FromFormat("%s: the peer closed the connection", subject);
     case NP_E_HALF_SENT:
@@ -140,6 +164,7 @@ static PyObject *class_of(module_state *state, np_code code, int *os) {
     case NP_E_BUSY: *os = EBUSY; return state->busy_error;
     case NP_E_STATE: *os = EDEADLK; return state->pipe_error;
     case NP_E_FULL: *os = ENOBUFS; return state->queue_full_error;
+    case NP_E_OWNER:
     case NP_E_ACCESS: *os = EACCES; return state->access_error;
     case NP_E_TIMEOUT: *os = ETIMEDOUT; return state->timeout_error;
     case NP_E_MEMORY: *os = ENOMEM; return state->pipe_error;
@@ -205,7 +230,8 @@ static PyObject *raise_directory(const np_error *e, const char *address) {
 PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *address) {
     switch (e->code) {
     case NP_E_NAME_EMPTY:
-        PyErr_SetString(PyExc_ValueError, "cannot start without specifying a pipe name");
+        PyErr_Format(PyExc_ValueError, "cannot %s without specifying a pipe name",
+                     e->activity == NP_DOING_CONNECT ? "connect" : "start");
         return NULL;
     case NP_E_NAME_CHAR:
         return PyErr_Format(PyExc_ValueError, "%R is not a pipe name: it can't have '%c' there",
@@ -264,7 +290,7 @@ int errors_init(PyObject *module, module_state *s) {
     s->pipe_error = add_class(
         module, "PipeError",
         "A pipe operation failed.  operation: what was being done ('accept', 'read', 'write',\n"
-        "'broadcast'); cookie: the cookie of that operation, or None.", PyExc_OSError, NULL);
+        "'broadcast', 'connect'); cookie: the cookie of that operation, or None.", PyExc_OSError, NULL);
     if (!s->pipe_error)
         return -1;
     const struct {

@@ -26,16 +26,16 @@ static PyObject *address(PyObject *module, PyObject *name) {
     return PyUnicode_DecodeFSDefault(out);
 }
 
-/* Every server that still runs is stopped while the interpreter is whole:
+/* Every server and manager that still runs is stopped while the interpreter is whole:
  * afterwards no thread could take the GIL any more. */
 static PyObject *stop_all(PyObject *module, PyObject *unused) {
     (void)unused;
     module_state *state = state_of_module(module);
     while (state->running) {
-        server_object *server = (server_object *)Py_NewRef((PyObject *)state->running);
-        server_unlist(server);
-        server_stop_quietly(server, EXIT_PATIENCE_NS);
-        Py_DECREF(server);
+        endpoint_object *object = (endpoint_object *)Py_NewRef((PyObject *)state->running);
+        endpoint_unlist(object);
+        endpoint_stop_quietly(object, EXIT_PATIENCE_NS);
+        Py_DECREF(object);
     }
     Py_RETURN_NONE;
 }
@@ -57,7 +57,7 @@ static PyObject *after_fork_in_child(PyObject *module, PyObject *unused) {
     np_fork_child();
     module_state *state = state_of_module(module);
     while (state->running)
-        server_unlist(state->running);
+        endpoint_unlist(state->running);
     Py_RETURN_NONE;
 }
 
@@ -103,11 +103,12 @@ static PyStructSequence_Field stats_fields[] = {
 };
 
 static PyStructSequence_Desc stats_desc = {
-    "npipes.Stats", "Counters of a server.", stats_fields, 9,
+    "npipes.Stats", "Counters of a server, or of a manager of clients.", stats_fields, 9,
 };
 
-static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base) {
+    PyTypeObject *type
+        = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
     if (type && PyModule_AddType(module, type) < 0)
         Py_CLEAR(type);
     return type;
@@ -154,18 +155,38 @@ static int add_hooks(PyObject *module) {
                        "_after_fork_in_child") < 0 ? -1 : 0;
 }
 
+static int add_types(PyObject *module, module_state *s) {
+    const struct {
+        PyTypeObject **slot;
+        PyType_Spec *spec;
+        PyTypeObject **base;
+    } types[] = {
+        {&s->connection_type, &connection_spec, NULL},
+        {&s->server_connection_type, &server_connection_spec, &s->connection_type},
+        {&s->client_connection_type, &client_connection_spec, &s->connection_type},
+        {&s->endpoint_type, &endpoint_spec, NULL},
+        {&s->server_type, &server_spec, &s->endpoint_type},
+        {&s->manager_type, &manager_spec, &s->endpoint_type},
+        {&s->client_type, &client_spec, NULL},
+        {&s->listener_type, &listener_spec, NULL},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        *types[i].slot = add_type(module, types[i].spec, types[i].base ? *types[i].base : NULL);
+        if (!*types[i].slot)
+            return -1;
+    }
+    return 0;
+}
+
 static int exec(PyObject *module) {
     module_state *s = state_of_module(module);
     s->str_operation = PyUnicode_InternFromString("operation");
     s->str_cookie = PyUnicode_InternFromString("cookie");
-    s->connection_type = add_type(module, &connection_spec);
-    s->server_type = add_type(module, &server_spec);
-    s->client_type = add_type(module, &client_spec);
-    s->listener_type = add_type(module, &listener_spec);
+    if (add_types(module, s) < 0)
+        return -1;
     s->peer_type = add_sequence(module, &peer_desc);
     s->stats_type = add_sequence(module, &stats_desc);
-    if (!s->str_operation || !s->str_cookie || !s->connection_type || !s->server_type
-        || !s->client_type || !s->listener_type || !s->peer_type || !s->stats_type)
+    if (!s->str_operation || !s->str_cookie || !s->peer_type || !s->stats_type)
         return -1;
     return errors_init(module, s) < 0 ? -1 : add_hooks(module);
 }
@@ -177,8 +198,10 @@ static int exec(PyObject *module) {
             &(s)->protocol_error, &(s)->queue_full_error, &(s)->access_error,                   \
             &(s)->timeout_error, &(s)->eof_error, &(s)->not_found_error, &(s)->busy_error,      \
             (PyObject **)&(s)->client_type, (PyObject **)&(s)->listener_type,                   \
-            (PyObject **)&(s)->server_type,                                \
-            (PyObject **)&(s)->connection_type, (PyObject **)&(s)->peer_type,                   \
+            (PyObject **)&(s)->endpoint_type, (PyObject **)&(s)->server_type,                   \
+            (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
+            (PyObject **)&(s)->server_connection_type,                                          \
+            (PyObject **)&(s)->client_connection_type, (PyObject **)&(s)->peer_type,            \
             (PyObject **)&(s)->stats_type, &(s)->str_operation, &(s)->str_cookie, NULL          \
     }
 

@@ -10,6 +10,7 @@ static bool grow(np_buffer *buffer, size_t capacity) {
         return false;
     }
     np_buffer_set(buffer, owner, PyBytes_AS_STRING(owner), capacity);
+    host_prepare_large_buffer(PyBytes_AS_STRING(owner), capacity);
     return true;
 }
 
@@ -29,6 +30,8 @@ np_buffer *payload_new(size_t size) {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     np_buffer *b = bytes ? wrap(bytes) : NULL;
     PyErr_Clear();
+    if (b)
+        host_prepare_large_buffer(PyBytes_AS_STRING(bytes), size);
     Py_XDECREF(bytes);
     return b;
 }

@@ -1,262 +1,126 @@
-/* npipes.Server: the object.  Starting and running are in server_run.c. */
+/* npipes.Server and npipes.ServerConnection: what is not a ClientManager's too. */
 #include "bridge.h"
 
-#include <structmember.h>
+/* ---- parameters -------------------------------------------------------- */
 
-static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    (void)args, (void)kwargs;
-    PyObject *module = PyType_GetModuleByDef(type, &npipes_module);
-    server_object *self = module ? (server_object *)type->tp_alloc(type, 0) : NULL;
-    if (!self)
-        return NULL;
-    self->state = state_of_module(module);
-    np_config_init(&self->config);
-    self->config.marshalled = true;
-    self->access = PyUnicode_FromString("user");
-    self->live = PySet_New(NULL);
-    self->bridge = bridge_new(self);
-    if (!self->access || !self->live || !self->bridge)
-        Py_CLEAR(self);
-    return (PyObject *)self;
+static const config_number numbers[] = {
+    CONFIG_NUMBER(max_instances, true, 1, INT32_MAX),
+    CONFIG_NUMBER(listeners, false, 1, 255),
+};
+
+static PyObject *get_name(PyObject *op, void *unused) {
+    (void)unused;
+    return Py_NewRef(((endpoint_object *)op)->name);
 }
 
-static int server_init(PyObject *op, PyObject *args, PyObject *kwargs) {
-    return server_configure((server_object *)op, args, kwargs);
-}
-
-static int traverse(PyObject *op, visitproc visit, void *arg) {
-    server_object *self = (server_object *)op;
-    Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->name);
-    Py_VISIT(self->access);
-    Py_VISIT(self->live);
-    for (int i = 0; i < HANDLER_COUNT; i++) {
-        Py_VISIT(self->on[i]);
-        Py_VISIT(self->resolved[i].callable);
-    }
-    return 0;
-}
-
-static int clear(PyObject *op) {
-    server_object *self = (server_object *)op;
-    for (int i = 0; i < HANDLER_COUNT; i++) {
-        Py_CLEAR(self->on[i]);
-        Py_CLEAR(self->resolved[i].callable);
-    }
-    if (self->live)
-        PySet_Clear(self->live);
-    return 0;
-}
-
-/* A server that is dropped is stopped; its last events still have it. */
-static void finalize(PyObject *op) {
-    server_object *self = (server_object *)op;
-    if (!self->endpoint)
-        return;
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    server_stop_quietly(self, -1);
-    /* Inside its own handler the end comes after it. */
-    if (np_endpoint_is_inside(self->endpoint) && !np_endpoint_is_forked(self->endpoint))
-        bridge_keep_server(self->bridge);
-    PyErr_Restore(type, value, traceback);
-}
-
-static void dealloc(PyObject *op) {
-    server_object *self = (server_object *)op;
-    PyTypeObject *type = Py_TYPE(op);
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return;     /* a handler of the last events kept it alive */
-    PyObject_GC_UnTrack(op);
-    if (self->weakrefs)
-        PyObject_ClearWeakRefs(op);
-    if (self->listed)
-        server_unlist(self);
-    if (self->bridge)
-        bridge_leave(self->bridge);
-    if (self->endpoint) {
-        /* Its finalizer has run, but only once: it may have been revived. */
-        np_endpoint_stop_begin(self->endpoint);
-        np_endpoint_release(self->endpoint);
-    }
-    clear(op);
-    Py_CLEAR(self->live);
-    Py_CLEAR(self->name);
-    Py_CLEAR(self->access);
-    type->tp_free(op);
-    Py_DECREF(type);
-}
-
-static PyObject *repr(PyObject *op) {
-    server_object *self = (server_object *)op;
-    bool running = self->endpoint && np_endpoint_is_running(self->endpoint);
-    return PyUnicode_FromFormat("<%s %R, %s>", Py_TYPE(op)->tp_name,
-                                self->name ? self->name : Py_None,
-                                running ? "running" : "stopped");
-}
-
-/* A handler counts from the next batch on, also where a subclass's method of
- * that name keeps the attribute from reaching our own descriptor. */
-static int setattro(PyObject *op, PyObject *name, PyObject *value) {
-    if (PyObject_GenericSetAttr(op, name, value) < 0)
+static int set_name(PyObject *op, PyObject *value, void *unused) {
+    (void)unused;
+    if (config_refuse_delete(value, "name") < 0)
         return -1;
-    server_object *self = (server_object *)op;
-    const char *text = self->endpoint ? PyUnicode_AsUTF8(name) : NULL;
-    if (!text) {
-        PyErr_Clear();
-        return 0;
+    PyObject *name = PyOS_FSPath(value);
+    if (name && !PyUnicode_Check(name))
+        Py_CLEAR(name);
+    if (!name) {
+        PyErr_Format(PyExc_TypeError, "name must be a str or a path, not %R", value);
+        return -1;
     }
-    handler_index i = handler_find(text);
-    return i < HANDLER_COUNT ? server_resolve_handler(self, i) : 0;
+    Py_XSETREF(((endpoint_object *)op)->name, name);
+    return 0;
 }
 
-/* ---- methods ----------------------------------------------------------- */
+static PyObject *get_access(PyObject *op, void *unused) {
+    (void)unused;
+    return Py_NewRef(((endpoint_object *)op)->access);
+}
 
-static PyObject *server_event(PyObject *op, PyObject *function) {
-    PyObject *name = PyObject_GetAttrString(function, "__name__");
-    const char *text = name ? PyUnicode_AsUTF8(name) : NULL;
-    if (text && handler_find(text) == HANDLER_COUNT) {
-        PyErr_Format(PyExc_ValueError, "'%s' is not an event; a handler is called on_ready, "
-                     "on_connected, on_message, on_messages, on_sent, on_disconnected, on_drained "
-                     "or on_error", text);
-        text = NULL;
+static int access_refused(PyObject *value) {
+    PyErr_Format(PyExc_ValueError, "access must be 'user', 'everyone', or %s, not %R",
+                 host_has_descriptors ? "a file mode from 0 to 0o777"
+                                      : "an SDDL string such as 'D:P(A;;GA;;;BA)'", value);
+    return -1;
+}
+
+int config_access(np_config *config, PyObject *value) {
+    if (PyLong_Check(value)) {
+        long mode = PyLong_AsLong(value);
+        if (mode == -1 && PyErr_Occurred())
+            PyErr_Clear();
+        if (!host_has_descriptors || mode < 0 || mode > 0777)
+            return access_refused(value);
+        config->access = NP_ACCESS_MODE;
+        config->access_mode = (unsigned)mode;
+    } else if (!PyUnicode_Check(value)) {
+        return access_refused(value);
+    } else if (PyUnicode_CompareWithASCIIString(value, "user") == 0) {
+        config->access = NP_ACCESS_USER;
+    } else if (PyUnicode_CompareWithASCIIString(value, "everyone") == 0) {
+        config->access = NP_ACCESS_EVERYONE;
+    } else if (host_has_descriptors) {
+        return access_refused(value);
+    } else {
+        config->access = NP_ACCESS_SDDL;
     }
-    int r = text ? PyObject_SetAttr(op, name, function) : -1;
-    Py_XDECREF(name);
-    return r < 0 ? NULL : Py_NewRef(function);
+    return 0;
 }
 
-static void take_cookie(void *cookie) { Py_INCREF((PyObject *)cookie); }
-
-static void drop_cookie(void *cookie) { Py_DECREF((PyObject *)cookie); }
-
-static PyObject *server_broadcast(PyObject *op, PyObject *args, PyObject *kwargs) {
-    server_object *self = (server_object *)op;
-    static char *names[] = {"data", "cookie", NULL};
-    PyObject *data, *cookie = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:broadcast", names, &data, &cookie))
-        return NULL;
-    payload p;
-    if (payload_get(&p, data, true) < 0)
-        return NULL;
-    size_t count = 0;
-    if (p.size && self->endpoint) {
-        count = np_endpoint_broadcast(self->endpoint, p.hold, cookie == Py_None ? NULL : cookie,
-                                      take_cookie, drop_cookie);
-        np_endpoint_discard(self->endpoint);
-    }
-    payload_release(&p);
-    return PyLong_FromSize_t(count);
-}
-
-static PyObject *server_enter(PyObject *op, PyObject *unused) {
-    PyObject *r = server_start(op, unused);
-    if (!r)
-        return NULL;
-    Py_DECREF(r);
-    return Py_NewRef(op);
-}
-
-static PyObject *server_exit(PyObject *op, PyObject *args) {
-    (void)args;
-    PyObject *r = server_stop(op, NULL);
-    if (!r)
-        return NULL;
-    Py_DECREF(r);
-    Py_RETURN_FALSE;
-}
-
-/* ---- attributes -------------------------------------------------------- */
-
-PyObject *server_get_connections(PyObject *op, void *unused) {
+static int set_access(PyObject *op, PyObject *value, void *unused) {
     (void)unused;
-    return PySequence_List(((server_object *)op)->live);
+    endpoint_object *self = (endpoint_object *)op;
+    if (config_refuse_delete(value, "access") < 0 || config_access(&self->config, value) < 0)
+        return -1;
+    Py_XSETREF(self->access, Py_NewRef(value));
+    return 0;
 }
 
-PyObject *server_get_is_running(PyObject *op, void *unused) {
-    (void)unused;
-    server_object *self = (server_object *)op;
-    return PyBool_FromLong(self->endpoint && np_endpoint_is_running(self->endpoint));
-}
+/* ---- the server -------------------------------------------------------- */
 
-PyObject *server_get_address(PyObject *op, void *unused) {
+static PyObject *get_address(PyObject *op, void *unused) {
     (void)unused;
-    server_object *self = (server_object *)op;
+    endpoint_object *self = (endpoint_object *)op;
     if (self->endpoint && np_endpoint_is_running(self->endpoint))
         return PyUnicode_DecodeFSDefault(np_endpoint_address(self->endpoint));
     PyObject *module = PyType_GetModuleByDef(Py_TYPE(op), &npipes_module);
     return module ? PyObject_CallMethod(module, "address", "O", self->name) : NULL;
 }
 
-PyObject *server_get_stats(PyObject *op, void *unused) {
-    (void)unused;
-    server_object *self = (server_object *)op;
-    np_stats s = {0};
-    if (self->endpoint)
-        np_endpoint_stats(self->endpoint, &s);
-    const uint64_t values[] = {s.connections, s.connections_total, s.messages_in, s.messages_out,
-                               s.bytes_in, s.bytes_out, s.queued_bytes, s.queued_events, s.errors};
-    PyObject *r = PyStructSequence_New(self->state->stats_type);
-    for (size_t i = 0; r && i < sizeof values / sizeof *values; i++) {
-        PyObject *n = PyLong_FromUnsignedLongLong(values[i]);
-        if (!n) {
-            Py_CLEAR(r);
-            break;
-        }
-        PyStructSequence_SET_ITEM(r, (Py_ssize_t)i, n);
-    }
-    return r;
-}
-
-PyObject *server_get_wait_handle(PyObject *op, void *unused) {
-    (void)unused;
-    server_object *self = (server_object *)op;
-    intptr_t waitable = self->endpoint ? np_endpoint_waitable(self->endpoint) : -1;
-    if (host_has_descriptors || waitable == -1)
-        Py_RETURN_NONE;
-    return PyLong_FromSsize_t(waitable);
-}
-
-static PyMemberDef members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(server_object, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
+static PyGetSetDef getset[] = {
+    {"name", get_name, set_name, "Leaf name or address of the pipe.", NULL},
+    {"max_instances", config_get_number, config_set_number,
+     "Clients served at once; further ones wait.  None: no bound.", (void *)&numbers[0]},
+    {"listeners", config_get_number, config_set_number, "Instances kept waiting for clients.",
+     (void *)&numbers[1]},
+    {"access", get_access, set_access,
+     "Who may connect: 'user', 'everyone', a file mode (Linux) or SDDL (Windows).", NULL},
+    {"address", get_address, NULL, "The address the operating system knows.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyObject *open_server(endpoint_object *self) {
+    PyObject *encoded = NULL, *result = NULL;
+    np_config config = self->config;
+    if (config.access == NP_ACCESS_SDDL) {
+        config.access_sddl = PyUnicode_AsUTF8(self->access);
+        if (!config.access_sddl)
+            return NULL;
+    }
+    if (PyUnicode_FSConverter(self->name, &encoded))
+        result = endpoint_open(self, &config, PyBytes_AS_STRING(encoded));
+    Py_XDECREF(encoded);
+    return result;
+}
+
+static const endpoint_kind server_kind = {"Server", "server", getset, open_server};
+
+static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)args, (void)kwargs;
+    return endpoint_new(type, &server_kind);
+}
+
 static PyMethodDef methods[] = {
-    {"start", server_start, METH_NOARGS,
+    {"start", endpoint_start, METH_NOARGS,
      "start($self, /)\n--\n\n"
      "Listen and start the workers.  Does nothing while running.  Raises ValueError for a name\n"
      "that can't be, FileExistsError when a server has it already, OSError from the system."},
-    {"stop", server_stop, METH_NOARGS,
-     "stop($self, /)\n--\n\n"
-     "No new connections; cancel and drain every operation; deliver what is queued, every\n"
-     "on_disconnected included; end the workers.  Does nothing when stopped.  Any thread; from\n"
-     "inside a handler of this server it returns at once and the end comes after the handler."},
-    {"run", (PyCFunction)(void (*)(void))server_run, METH_VARARGS | METH_KEYWORDS,
-     "run($self, /, timeout=None)\n--\n\n"
-     "The message loop: deliver events in this thread until quit(), stop(), Ctrl-C, or timeout\n"
-     "seconds are over.  With free_threading_events=True it only waits for these.  Raises\n"
-     "RuntimeError when not running, or when a thread is inside run() or dispatch() already."},
-    {"dispatch", (PyCFunction)(void (*)(void))server_dispatch, METH_VARARGS | METH_KEYWORDS,
-     "dispatch($self, /, timeout=0)\n--\n\n"
-     "Deliver the events that wait; with a timeout (seconds; None: no limit) wait for some.\n"
-     "Returns their number.  Raises RuntimeError like run()."},
-    {"quit", server_quit, METH_NOARGS,
-     "quit($self, /)\n--\n\n"
-     "End the current run(), or the next one if none is current.  Any thread, any handler."},
-    {"fileno", server_fileno, METH_NOARGS,
-     "fileno($self, /)\n--\n\n"
-     "Linux: a descriptor that is readable while events wait for dispatch().  Raises\n"
-     "RuntimeError when not running or with free_threading_events=True."},
-    {"broadcast", (PyCFunction)(void (*)(void))server_broadcast, METH_VARARGS | METH_KEYWORDS,
-     "broadcast($self, /, data, cookie=None)\n--\n\n"
-     "Write data to every connected client; all share one copy.  Returns how many accepted it;\n"
-     "one that has too much waiting gets on_error instead.  Any thread."},
-    {"event", server_event, METH_O,
-     "event($self, function, /)\n--\n\n"
-     "Decorator: make function the handler of the event it is named after."},
-    {"__enter__", server_enter, METH_NOARGS, NULL},
-    {"__exit__", server_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -276,23 +140,35 @@ PyDoc_STRVAR(doc,
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)doc},
     {Py_tp_new, server_new},
-    {Py_tp_init, server_init},
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_finalize, finalize},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
-    {Py_tp_repr, repr},
-    {Py_tp_setattro, setattro},
-    {Py_tp_getset, server_getset},
-    {Py_tp_members, members},
+    {Py_tp_init, endpoint_init},
+    {Py_tp_getset, getset},
     {Py_tp_methods, methods},
     {0, NULL},
 };
 
 PyType_Spec server_spec = {
     .name = "npipes.Server",
-    .basicsize = sizeof(server_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = slots,
+};
+
+/* ---- its connections --------------------------------------------------- */
+
+static PyGetSetDef connection_getset[] = {
+    {"server", connection_get_endpoint, NULL, "The server, or None when its object is gone.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(connection_doc, "One client of a Server, as its events get it.");
+
+static PyType_Slot connection_slots[] = {
+    {Py_tp_doc, (void *)connection_doc},
+    {Py_tp_getset, connection_getset},
+    {0, NULL},
+};
+
+PyType_Spec server_connection_spec = {
+    .name = "npipes.ServerConnection",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = connection_slots,
 };

@@ -9,17 +9,18 @@
 #include "npipes.h"
 
 typedef struct bridge bridge;
-typedef struct server_object server_object;
+typedef struct endpoint_object endpoint_object;
 
 typedef struct module_state {
     PyObject *pipe_error;               /* PipeError, and its kinds by engine code */
     PyObject *closed_error, *reset_error, *too_large_error, *protocol_error, *queue_full_error,
         *access_error, *timeout_error, *eof_error, *not_found_error, *busy_error;
-    PyTypeObject *server_type, *connection_type, *peer_type, *stats_type;
-    PyTypeObject *client_type, *listener_type;
+    PyTypeObject *endpoint_type, *server_type, *manager_type;
+    PyTypeObject *connection_type, *server_connection_type, *client_connection_type;
+    PyTypeObject *peer_type, *stats_type, *client_type, *listener_type;
     PyObject *str_operation, *str_cookie;
     bool expects_large;                 /* host_expect_large_messages was called */
-    server_object *running;             /* every started server; a list through next_running */
+    endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
 
 extern struct PyModuleDef npipes_module;
@@ -49,53 +50,99 @@ extern const char *const handler_names[HANDLER_COUNT];
 
 typedef struct handler {
     PyObject *callable;
-    bool takes_server;      /* a function of the server's class: called with it first */
+    bool takes_self;        /* a function of the object's class: called with it first */
 } handler;
 
-/* ---- server.c, server_config.c, server_run.c --------------------------- */
+/* ---- endpoint.c, endpoint_config.c, endpoint_run.c --------------------- */
 
-struct server_object {
+/* What Server and ClientManager, the two that have endpoints, do not share. */
+typedef struct endpoint_kind {
+    const char *type, *noun;            /* "Server", "server" */
+    const PyGetSetDef *parameters;      /* beside those of both */
+    /* Starts a run with endpoint_open; NULL with an exception set on failure. */
+    PyObject *(*open)(endpoint_object *self);
+} endpoint_kind;
+
+struct endpoint_object {
     PyObject_HEAD
     PyObject *weakrefs;
     module_state *state;
-    PyObject *name, *access;
+    const endpoint_kind *kind;
+    PyObject *name, *access;            /* a Server's */
     np_config config;
     PyObject *on[HANDLER_COUNT];        /* as given */
     handler resolved[HANDLER_COUNT];    /* as start() found them */
-    PyObject *live;                     /* set of connected ServerConnections */
+    PyObject *live;                     /* set of the connections that are connected */
+    PyObject *dialed;                   /* set of those connect() made, until they end for good */
     np_endpoint *endpoint;              /* of the current run, or NULL */
-    bridge *bridge;                     /* host of this server's endpoints */
-    PyObject *address;
+    bridge *bridge;                     /* host of this object's endpoints */
     bool starting, listed;
-    server_object *next_running;
+    unsigned stopping;                  /* threads inside stop() */
+    endpoint_object *next_running;
 };
 
-extern PyType_Spec server_spec;
-extern PyGetSetDef server_getset[];
-PyObject *server_start(PyObject *self, PyObject *unused);
-PyObject *server_stop(PyObject *self, PyObject *unused);
-PyObject *server_run(PyObject *self, PyObject *args, PyObject *kwargs);
-PyObject *server_dispatch(PyObject *self, PyObject *args, PyObject *kwargs);
-PyObject *server_quit(PyObject *self, PyObject *unused);
-PyObject *server_fileno(PyObject *self, PyObject *unused);
+extern PyType_Spec endpoint_spec;
+extern PyGetSetDef endpoint_getset[];
+/* tp_new of both; tp_init takes the keyword arguments. */
+PyObject *endpoint_new(PyTypeObject *type, const endpoint_kind *kind);
+int endpoint_init(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *endpoint_start(PyObject *self, PyObject *unused);
+PyObject *endpoint_stop(PyObject *self, PyObject *unused);
+PyObject *endpoint_run(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *endpoint_dispatch(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *endpoint_quit(PyObject *self, PyObject *unused);
+PyObject *endpoint_fileno(PyObject *self, PyObject *unused);
+/* A run that listens on `name`, or, where that is NULL, only connects. */
+PyObject *endpoint_open(endpoint_object *self, const np_config *config, const char *name);
 /* Stops without raising; at interpreter exit it does not wait for ever. */
-void server_stop_quietly(server_object *self, int64_t timeout_ns);
-/* Re-reads one handler while the server runs. */
-int server_resolve_handler(server_object *self, handler_index i);
-/* Keyword arguments of the constructor; -1 with an exception set. */
-int server_configure(server_object *self, PyObject *args, PyObject *kwargs);
+void endpoint_stop_quietly(endpoint_object *self, int64_t timeout_ns);
+/* Re-reads one handler while the endpoint runs. */
+int endpoint_resolve_handler(endpoint_object *self, handler_index i);
+handler_index handler_find(const char *name);
+/* Takes it out of the list of those that the interpreter's exit stops. */
+void endpoint_unlist(endpoint_object *self);
+/* Seconds as nanoseconds; None is -1.  -1 with an exception set. */
+int endpoint_timeout(PyObject *value, int64_t *out);
+PyObject *endpoint_get_connections(PyObject *self, void *unused);
+PyObject *endpoint_get_is_running(PyObject *self, void *unused);
+PyObject *endpoint_get_stats(PyObject *self, void *unused);
+PyObject *endpoint_get_wait_handle(PyObject *self, void *unused);
+
+/* A parameter that is a number, as the closure of these two. */
+typedef struct config_number {
+    const char *name;
+    size_t offset;
+    unsigned char bytes;                /* of the field: 4 or 8 */
+    bool optional;                      /* None is 0 */
+    unsigned long long min, max;
+} config_number;
+
+#define CONFIG_NUMBER(member, ...)                                                          \
+    {#member, offsetof(endpoint_object, config.member),                                     \
+     sizeof(((endpoint_object *)0)->config.member), __VA_ARGS__}
+
+PyObject *config_get_number(PyObject *self, void *number);
+int config_set_number(PyObject *self, PyObject *value, void *number);
+
+/* A parameter that is a bool, likewise. */
+typedef struct config_flag {
+    const char *name;
+    size_t offset;
+    bool inverted;                      /* the field says the opposite */
+} config_flag;
+
+PyObject *config_get_flag(PyObject *self, void *flag);
+int config_set_flag(PyObject *self, PyObject *value, void *flag);
+/* No parameter can be deleted: -1 with an exception set if value is NULL. */
+int config_refuse_delete(PyObject *value, const char *name);
+
+/* ---- server.c, manager.c ----------------------------------------------- */
+
+extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
 /* Refuses what is not None. */
 int config_authkey(PyObject *value);
-handler_index handler_find(const char *name);
-/* Takes it out of the list of servers that the interpreter's exit stops. */
-void server_unlist(server_object *self);
-PyObject *server_get_connections(PyObject *self, void *unused);
-PyObject *server_get_is_running(PyObject *self, void *unused);
-PyObject *server_get_address(PyObject *self, void *unused);
-PyObject *server_get_stats(PyObject *self, void *unused);
-PyObject *server_get_wait_handle(PyObject *self, void *unused);
 
 /* ---- connection.c ------------------------------------------------------ */
 
@@ -105,11 +152,17 @@ typedef struct connection_object {
     module_state *state;
     np_connection *connection;
     bridge *bridge;
+    bool dialed;                        /* a client's */
+    unsigned lives;                     /* how often it was connected before */
     PyObject *custom_data, *error, *peer;
 } connection_object;
 
 extern PyType_Spec connection_spec;
-connection_object *connection_new(module_state *state, np_connection *connection, bridge *bridge);
+/* Without a connection of the engine's yet, which connection_take gives it. */
+connection_object *connection_new(module_state *state, PyTypeObject *type, bridge *bridge);
+void connection_take(connection_object *self, np_connection *connection);
+/* The Server or ClientManager, or None. */
+PyObject *connection_get_endpoint(PyObject *self, void *unused);
 
 /* ---- payload.c --------------------------------------------------------- */
 
@@ -156,6 +209,8 @@ void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint);
 void interrupt_watch_end(interrupt_watch *watch);
 /* Once, before the first large message's memory is allocated. */
 void host_expect_large_messages(void);
+/* After memory for a message was allocated, before it is filled. */
+void host_prepare_large_buffer(void *data, size_t size);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
 /* Before a blocking call of this thread waits: what Ctrl-C sets (np_wait.interrupt). */

@@ -7,18 +7,6 @@
 /* A failed accept (no descriptors left, say) is tried again after this. */
 #define RETRY_NS INT64_C(100000000)
 
-/* The worker with the fewest connections; of several, the one with the fewest
- * instances that wait. */
-static np_worker *pick_worker(np_endpoint *ep) {
-    np_worker *best = &ep->workers[0];
-    for (unsigned i = 1; i < ep->worker_count; i++) {
-        np_worker *w = &ep->workers[i];
-        if (w->live < best->live || (w->live == best->live && w->armed < best->armed))
-            best = w;
-    }
-    return best;
-}
-
 static size_t armed_count(const np_endpoint *ep) {
     size_t n = 0;
     for (unsigned i = 0; i < ep->worker_count; i++)
@@ -51,7 +39,7 @@ static void slot_armed(np_endpoint *ep, np_slot *slot) {
 np_code np_accept_arm_locked(np_endpoint *ep, np_batch *batch, np_error *error) {
     np_code code = NP_OK;
     while (code == NP_OK && room_locked(ep)) {
-        np_worker *worker = NP_INSTANCE_BOUND ? pick_worker(ep) : &ep->workers[0];
+        np_worker *worker = NP_INSTANCE_BOUND ? np_endpoint_pick_locked(ep) : &ep->workers[0];
         np_slot *slot = slot_new(worker);
         *error = np_error_make(NP_E_MEMORY, NP_DOING_ACCEPT);
         code = slot ? np_listener_arm(&ep->listener, &slot->instance, &worker->port, error)
@@ -112,7 +100,7 @@ np_code np_accept_start(np_endpoint *ep, np_error *error) {
 
 /* A client is there.  The endpoint's lock is held. */
 static np_connection *admit_locked(np_endpoint *ep, np_slot *slot) {
-    np_worker *target = NP_INSTANCE_BOUND ? slot->worker : pick_worker(ep);
+    np_worker *target = NP_INSTANCE_BOUND ? slot->worker : np_endpoint_pick_locked(ep);
     np_connection *c = np_connection_new(ep, target, &slot->instance.link);
     if (!c)
         return NULL;

@@ -7,7 +7,8 @@ NP_THREAD_LOCAL np_batch *np_current_batch;
 enum { EVENTS_FIRST = 256, EVENTS_KEPT = 16384 };
 
 bool np_batch_open(np_batch *batch, np_worker *worker) {
-    *batch = (np_batch){.worker = worker, .endpoint = worker->endpoint};
+    *batch = (np_batch){.worker = worker, .endpoint = worker->endpoint,
+                        .chunks = &worker->chunks};
     batch->touched_tail = &batch->touched;
     batch->events = malloc(EVENTS_FIRST * sizeof *batch->events);
     batch->capacity = EVENTS_FIRST;
@@ -17,6 +18,7 @@ bool np_batch_open(np_batch *batch, np_worker *worker) {
 void np_batch_close(np_batch *batch) {
     free(batch->events);
     free(batch->arena.data);
+    np_chunk_pool_clear(batch->chunks);
     batch->events = NULL;
     batch->arena.data = NULL;
 }
@@ -48,6 +50,7 @@ void np_batch_touch(np_batch *batch, np_connection *connection) {
 
 void np_batch_reset(np_batch *batch) {
     batch->count = 0;
+    batch->owns = false;
     batch->arena.used = 0;
     if (batch->capacity > EVENTS_KEPT) {
         np_event *events = realloc(batch->events, EVENTS_FIRST * sizeof *events);

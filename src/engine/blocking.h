@@ -44,16 +44,17 @@ extern const bool np_channel_tries;
 /* ---- channels: life ---------------------------------------------------- */
 
 /* State of a connect, between its steps. */
-typedef struct np_dial {
+typedef struct np_channel_dial {
     const char *address;            /* from np_address */
     int64_t pause_ns;
     np_code last;                   /* why the last attempt failed */
-} np_dial;
+} np_channel_dial;
 
 /* Connects, trying again until wait->deadline while nobody serves the address
  * or all are busy.  NP_E_TIMEOUT: error->value has NP_E_NOT_FOUND or NP_E_BUSY.
  * With NP_AT_ONCE, on any system, these come themselves. */
-np_code np_channel_connect(np_dial *dial, const np_wait *wait, np_channel **out, np_error *error);
+np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channel **out,
+                           np_error *error);
 /* Both ends of a connection without an address. */
 np_code np_channel_pair(np_channel **a, np_channel **b, np_error *error);
 /* Takes over a descriptor or handle that another process opened, if it is one. */

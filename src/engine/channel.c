@@ -45,7 +45,7 @@ np_code np_channel_new(const np_wire *wire, np_channel **out, np_error *error) {
     return NP_OK;
 }
 
-np_code np_channel_connect(np_dial *dial, const np_wait *wait, np_channel **out,
+np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channel **out,
                            np_error *error) {
     for (;;) {
         np_wire wire;

@@ -5,6 +5,11 @@
 
 #include "internal.h"
 
+static void set_state(np_connection *c, np_state state) {
+    c->state = state;
+    np_store32(&c->visible, state);
+}
+
 np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const np_link *link) {
     np_connection *c = calloc(1, sizeof *c);
     if (!c)
@@ -20,17 +25,13 @@ np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const
     np_list_init(&c->registry);
     np_list_init(&c->timer.node);
     np_mutex_init(&c->lock);
+    set_state(c, NP_STATE_OPENING);
     np_endpoint_retain(endpoint);
     return c;
 }
 
-static void set_state(np_connection *c, np_state state) {
-    c->state = state;
-    np_store32(&c->visible, state);
-}
-
 /* The first failure is the connection's; every failure is reported. */
-static void record_error(np_connection *c, np_batch *batch, np_error error) {
+void np_connection_record(np_connection *c, np_batch *batch, np_error error) {
     if (!c->error.code)
         c->error = error;
     np_batch_error(batch, c, error, NULL);
@@ -47,7 +48,7 @@ static void linger_over(np_timer *timer, np_batch *batch) {
     }
     error.limit = NP_LINGER_NS / 1000000000;
     if (error.value)    /* else it only waited for answers, and there are none */
-        record_error(c, batch, error);
+        np_connection_record(c, batch, error);
     np_connection_abort(c, batch);
 }
 
@@ -69,7 +70,7 @@ static void begin_drain(np_connection *c, np_batch *batch, bool close_writes) {
 /* What can go out without waiting still does; then nothing starts any more. */
 static void cancel_operations(np_connection *c) {
     np_mutex_lock(&c->lock);
-    np_outbound_flush_locked(c);
+    np_outbound_flush_locked(c, &c->worker->chunks);
     c->write_closed = true;
     c->aborted = true;
     if (c->linked && (c->reading || c->writing))
@@ -84,10 +85,12 @@ void np_connection_abort(np_connection *c, np_batch *batch) {
     set_state(c, NP_STATE_ABORTING);
     np_timer_clear(&c->timer);
     cancel_operations(c);
+    if (c->client)
+        np_client_cancel(c);
 }
 
 static void fail(np_connection *c, np_batch *batch, np_error error) {
-    record_error(c, batch, error);
+    np_connection_record(c, batch, error);
     np_connection_abort(c, batch);
 }
 
@@ -107,10 +110,21 @@ void np_connection_open(np_connection *c, np_batch *batch) {
         set_state(c, NP_STATE_ABORTING);
         return;
     }
+    np_connection_opened(c, batch);
+}
+
+void np_connection_opened(np_connection *c, np_batch *batch) {
     np_mutex_lock(&c->lock);
-    c->linked = true;
+    bool closed = c->close_asked;
+    if (!closed) {
+        c->linked = true;
+        set_state(c, NP_STATE_OPEN);
+    }
     np_mutex_unlock(&c->lock);
-    set_state(c, NP_STATE_OPEN);
+    if (closed) {
+        np_connection_abort(c, batch);
+        return;
+    }
     c->connected = true;
     np_batch_add(batch, NP_EVENT_CONNECTED, c);
 }
@@ -161,7 +175,7 @@ static void write_ended(np_connection *c, np_batch *batch) {
     if (c->linked)
         np_link_end_writes(&c->link);
     np_mutex_unlock(&c->lock);
-    record_error(c, batch, error);
+    np_connection_record(c, batch, error);
     np_outbound_fail_all(c, batch, error);
     np_store32(&c->visible, NP_STATE_DRAINING);
     bool may_read_rest = error.code == NP_E_BROKEN || error.code == NP_E_RESET;
@@ -183,6 +197,10 @@ static void report_refusals(np_connection *c, np_batch *batch) {
 }
 
 void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t requests) {
+    if (c->state == NP_STATE_DIALING) {     /* all others are of the life before */
+        np_client_on_requests(c, batch, requests);
+        return;
+    }
     if (requests & NP_REQUEST_OPEN)
         np_connection_open(c, batch);
     if (c->state == NP_STATE_CLOSED)
@@ -204,11 +222,16 @@ void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t reque
 
 /* ---- pumping ----------------------------------------------------------- */
 
+/* A peer that does not read what it is sent is not read from either.  A client
+ * reads on: its server does the same, and they would wait for each other. */
+static bool is_choked(const np_connection *c) {
+    uint64_t high = c->endpoint->config.write_high_water;
+    return high && !c->client && np_load64(&c->pending) > high;
+}
+
 static bool may_read(const np_connection *c) {
     const np_config *config = &c->endpoint->config;
-    if (c->reading || c->wanted_capacity || c->peer_gone)
-        return false;
-    if (config->write_high_water && np_load64(&c->pending) > config->write_high_water)
+    if (c->reading || c->wanted_capacity || c->peer_gone || is_choked(c))
         return false;
     if (np_load64(&c->backlog) > NP_BACKLOG_LIMIT)
         return false;
@@ -245,6 +268,13 @@ static void end_reads(np_connection *c, np_batch *batch) {
     }
 }
 
+/* An event that keeps the connection until it is delivered. */
+static void add_last_event(np_connection *c, np_batch *batch, np_event_kind kind) {
+    np_connection_retain(c);
+    np_batch_add(batch, kind, c)->u.error = c->error;
+    batch->owns = true;
+}
+
 /* No operation is outstanding: the end.  The order of the last events is
  * SENT, ERROR, DISCONNECTED. */
 static void finish(np_connection *c, np_batch *batch) {
@@ -259,19 +289,28 @@ static void finish(np_connection *c, np_batch *batch) {
     if (unsent && c->peer_gone && !c->error.code) {
         np_error error = np_error_make(NP_E_BROKEN, NP_DOING_WRITE);
         error.value = unsent;
-        record_error(c, batch, error);
+        np_connection_record(c, batch, error);
     }
     np_error left = c->error.code ? c->error : np_error_make(NP_E_CANCELED, NP_DOING_WRITE);
     left.activity = NP_DOING_WRITE;
     np_outbound_fail_all(c, batch, left);
     np_inbound_clear(c);
     end_reads(c, batch);
-    set_state(c, NP_STATE_CLOSED);
-    np_accept_reuse(c, batch);
-    if (c->connected) {
-        np_connection_retain(c);    /* the event's; ends when it is delivered */
-        np_batch_add(batch, NP_EVENT_DISCONNECTED, c)->u.error = c->error;
-    }
+    np_mutex_lock(&c->lock);
+    bool again = c->client && np_client_goes_on_locked(c);
+    set_state(c, again ? NP_STATE_DIALING : NP_STATE_CLOSED);
+    np_mutex_unlock(&c->lock);
+    if (c->client)
+        np_client_ended(c, again);
+    else
+        np_accept_reuse(c, batch);
+    if (c->connected)
+        add_last_event(c, batch, NP_EVENT_DISCONNECTED);
+    c->connected = false;
+    if (again)
+        return;
+    if (c->client)
+        add_last_event(c, batch, NP_EVENT_ENDED);
     c->doomed_next = batch->doomed;
     batch->doomed = c;
 }
@@ -287,7 +326,7 @@ static bool is_idle(np_connection *c) {
     np_mutex_lock(&c->lock);
     bool idle = !c->reading && !c->writing;
     np_mutex_unlock(&c->lock);
-    return idle;
+    return idle && !(c->client && c->client->outstanding);
 }
 
 void np_connection_pump(np_connection *c, np_batch *batch) {
@@ -320,6 +359,7 @@ void np_connection_post(np_connection *c, uint32_t requests) {
         c->posted_next = NULL;
         *w->posted_tail = c;
         w->posted_tail = &c->posted_next;
+        np_store32(&w->any_posted, 1);
     }
     np_mutex_unlock(&w->post_lock);
     if (!closed)
@@ -354,6 +394,7 @@ void np_connection_release(np_connection *c) {
     if (!np_load32(&ep->forked)) {
         np_outbox_clear(&c->out);
         np_mutex_destroy(&c->lock);
+        np_client_free(c->client);
         free(c);
     }
     np_endpoint_release(ep);
@@ -364,6 +405,10 @@ void np_connection_set_user(np_connection *c, void *user) { c->user = user; }
 void *np_connection_user(const np_connection *c) { return c->user; }
 
 np_endpoint *np_connection_endpoint(const np_connection *c) { return c->endpoint; }
+
+const char *np_connection_address(const np_connection *c) {
+    return c->client ? c->client->address : c->endpoint->address;
+}
 
 np_code np_connection_write(np_connection *c, const void *data, size_t size, np_buffer *hold,
                             void *cookie, np_error *error) {
@@ -412,8 +457,9 @@ void np_connection_close(np_connection *c) {
     if (np_load32(&c->endpoint->forked))
         return;
     np_mutex_lock(&c->lock);
-    bool first = !c->write_closed;
-    c->write_closed = true;
+    bool first = !c->close_asked;
+    c->close_asked = c->write_closed = true;
+    np_cas32(&c->visible, NP_STATE_DIALING, NP_STATE_ABORTING);
     np_mutex_unlock(&c->lock);
     np_cas32(&c->visible, NP_STATE_OPEN, NP_STATE_DRAINING);
     if (first || np_load32(&c->visible) < NP_STATE_ABORTING)
@@ -425,10 +471,18 @@ bool np_connection_is_open(const np_connection *c) {
 }
 
 bool np_connection_is_opening(const np_connection *c) {
-    return np_load32(&c->visible) == NP_STATE_OPENING && !np_load32(&c->endpoint->forked);
+    return np_load32(&c->visible) <= NP_STATE_OPENING && !np_load32(&c->endpoint->forked);
 }
 
-uint64_t np_connection_pending(const np_connection *c) { return np_load64(&c->pending); }
+uint64_t np_connection_pending(const np_connection *connection) {
+    np_connection *c = (np_connection *)(uintptr_t)connection;
+    if (np_load32(&c->endpoint->forked))
+        return 0;
+    np_mutex_lock(&c->lock);
+    uint64_t bytes = c->out.bytes;
+    np_mutex_unlock(&c->lock);
+    return bytes;
+}
 
 intptr_t np_connection_handle(const np_connection *connection) {
     np_connection *c = (np_connection *)(uintptr_t)connection;
@@ -445,7 +499,10 @@ np_code np_connection_peer(np_connection *c, np_peer *out) {
         return NP_E_FORKED;
     np_mutex_lock(&c->lock);
     bool linked = c->linked;
+    if (linked)
+        np_link_peer(&c->link, out);
     np_mutex_unlock(&c->lock);
-    /* Who the peer is does not change: no lock for what may take long. */
-    return linked ? np_link_peer(&c->link, out) : NP_E_CLOSED;
+    if (linked)
+        np_peer_look_up(out);
+    return linked ? NP_OK : NP_E_CLOSED;
 }

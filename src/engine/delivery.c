@@ -47,13 +47,17 @@ static void release_event(np_endpoint *ep, np_event *e) {
         if (np_buffer_drop(e->u.message.buffer))
             np_delivery_trash(ep, e->u.message.buffer);
     } else if (e->kind == NP_EVENT_DISCONNECTED) {
+        if (e->connection->client)
+            np_client_delivered(e->connection);
+        np_connection_release(e->connection);
+    } else if (e->kind == NP_EVENT_ENDED) {
         np_connection_release(e->connection);
     }
 }
 
 static void release_events(np_endpoint *ep, np_event *events, size_t count) {
     for (size_t i = 0; i < count; i++)
-        if (events[i].kind == NP_EVENT_MESSAGE || events[i].kind == NP_EVENT_DISCONNECTED)
+        if (events[i].kind == NP_EVENT_MESSAGE || events[i].kind >= NP_EVENT_DISCONNECTED)
             release_event(ep, &events[i]);
 }
 
@@ -64,7 +68,7 @@ static void flush_dirty(np_batch *batch) {
         np_connection *next = c->dirty_next;
         np_mutex_lock(&c->lock);
         c->dirty = false;
-        np_outbound_flush_locked(c);
+        np_outbound_flush_locked(c, batch->chunks);
         np_mutex_unlock(&c->lock);
         c = next;
     }
@@ -297,7 +301,7 @@ void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round)
     }
     if (queue)
         queue_events(batch);
-    else
+    else if (batch->owns)
         release_events(ep, batch->events, count);
     flush_dirty(batch);
     empty_trash(batch, thread);

@@ -15,6 +15,8 @@ void np_config_init(np_config *config) {
         .max_message_size = 64 << 20,
         .write_high_water = 1 << 20,
         .max_pending_bytes = 64 << 20,
+        .reconnect_min_ns = 50000000,
+        .reconnect_max_ns = INT64_C(5000000000),
     };
 }
 
@@ -29,6 +31,8 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     np_worker *w = &ep->workers[index];
     w->endpoint = ep;
     w->index = index;
+    w->time = ep->config.time;
+    w->random = (uint64_t)np_now() ^ (uint64_t)(uintptr_t)w << 16;
     w->posted_tail = &w->posted;
     np_list_init(&w->timers);
     np_code code = np_port_open(&w->port, error);
@@ -101,6 +105,9 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     ep->host = *host;
     np_store32(&ep->refs, 1);
     np_store32(&ep->want_sent, config->want_sent);
+    ep->append_limit = config->max_pending_bytes;
+    if (config->write_high_water && config->write_high_water < ep->append_limit)
+        ep->append_limit = config->write_high_water;
     np_mutex_init(&ep->lock);
     np_cond_init(&ep->ended);
     np_mutex_init(&ep->lease.lock);
@@ -188,9 +195,27 @@ static np_code start_workers(np_endpoint *ep, np_error *error) {
     return NP_OK;
 }
 
-np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
+/* Runs the workers and waits until all are there. */
+static np_code run(np_endpoint *ep, np_error *error) {
+    ep->starting = true;
+    np_store32(&ep->phase, NP_PHASE_RUNNING);
+    np_code code = start_workers(ep, error);
+    np_mutex_lock(&ep->lock);
+    while (code == NP_OK && ep->joined < ep->worker_count)
+        np_cond_wait(&ep->ended, &ep->lock);
+    ep->starting = false;
+    np_cond_broadcast(&ep->ended);
+    np_mutex_unlock(&ep->lock);
+    return code;
+}
+
+static bool is_new(np_endpoint *ep, np_error *error) {
     *error = np_error_make(NP_OK, NP_DOING_START);
-    if (np_load32(&ep->phase) != NP_PHASE_NEW || ep->workers)
+    return np_load32(&ep->phase) == NP_PHASE_NEW && !ep->workers;
+}
+
+np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
+    if (!is_new(ep, error))
         return NP_E_STATE;
     np_code code = np_address(name, ep->address, sizeof ep->address, error);
     if (code == NP_OK)
@@ -205,16 +230,18 @@ np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
         discard_slots(ep);
         return code;
     }
-    ep->starting = true;
-    np_store32(&ep->phase, NP_PHASE_RUNNING);
-    code = start_workers(ep, error);
-    np_mutex_lock(&ep->lock);
-    while (code == NP_OK && ep->joined < ep->worker_count)
-        np_cond_wait(&ep->ended, &ep->lock);
-    ep->starting = false;
-    np_cond_broadcast(&ep->ended);
-    np_mutex_unlock(&ep->lock);
-    return code;
+    return run(ep, error);
+}
+
+np_code np_endpoint_open(np_endpoint *ep, np_error *error) {
+    if (!is_new(ep, error))
+        return NP_E_STATE;
+    np_code code = open_resources(ep, error);
+    error->activity = NP_DOING_START;
+    if (code != NP_OK)
+        return code;
+    np_fork_add(ep);
+    return run(ep, error);
 }
 
 /* ---- stopping ---------------------------------------------------------- */
@@ -245,6 +272,16 @@ void np_endpoint_worker_drained(np_worker *worker) {
 }
 
 /* ---- asking ------------------------------------------------------------ */
+
+np_worker *np_endpoint_pick_locked(np_endpoint *ep) {
+    np_worker *best = &ep->workers[0];
+    for (unsigned i = 1; i < ep->worker_count; i++) {
+        np_worker *w = &ep->workers[i];
+        if (w->live < best->live || (w->live == best->live && w->armed < best->armed))
+            best = w;
+    }
+    return best;
+}
 
 bool np_endpoint_is_running(const np_endpoint *ep) {
     return np_load32(&ep->phase) == NP_PHASE_RUNNING && !np_load32(&ep->forked);
@@ -326,7 +363,7 @@ void np_endpoint_stats(np_endpoint *ep, np_stats *out) {
     np_mutex_lock(&ep->lock);
     out->connections = ep->connection_count;
     for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
-        out->queued_bytes += np_load64(&NP_ENTRY(n, np_connection, registry)->pending);
+        out->queued_bytes += np_connection_pending(NP_ENTRY(n, np_connection, registry));
     np_mutex_unlock(&ep->lock);
     np_mutex_lock(&ep->backlog.lock);
     out->queued_events = ep->backlog.count;

@@ -50,8 +50,12 @@ void np_fork_parent(void) {
 
 static void abandon(np_endpoint *ep) {
     np_store32(&ep->forked, 1);
-    for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
-        np_link_abandon(&NP_ENTRY(n, np_connection, registry)->link);
+    for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next) {
+        np_connection *c = NP_ENTRY(n, np_connection, registry);
+        np_link_abandon(&c->link);
+        if (c->client)
+            np_dial_abandon(&c->client->dial);
+    }
     if (ep->listening)
         np_listener_abandon(&ep->listener);
     if (ep->closed)

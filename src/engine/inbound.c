@@ -35,6 +35,7 @@ static void add_message(np_connection *c, np_batch *batch, const uint8_t *data, 
     e->u.message.data = data;
     e->u.message.size = size;
     e->u.message.buffer = buffer;
+    batch->owns |= buffer != NULL;
 }
 
 /* One complete message: an event, or kept until somebody reads it. */
@@ -96,7 +97,7 @@ static bool too_large(const np_connection *c, uint64_t size, np_error *error) {
 }
 
 static size_t reserve(uint64_t expected, size_t so_far) {
-    uint64_t believed = so_far ? (uint64_t)so_far * 4 : NP_RESERVE_FIRST;
+    uint64_t believed = so_far ? (uint64_t)so_far * NP_RESERVE_FACTOR : NP_RESERVE_FIRST;
     return (size_t)(expected < believed ? expected : believed);
 }
 

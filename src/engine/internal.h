@@ -20,6 +20,7 @@
 #define NP_INTERNAL_H
 
 #include "atomic.h"
+#include "backoff.h"
 #include "buffer.h"
 #include "frame.h"
 #include "list.h"
@@ -32,7 +33,8 @@ enum {
     NP_COMPLETIONS = 256,           /* of one np_port_wait */
     NP_ARENA_SIZE = 1 << 20,
     NP_DIRECT_SIZE = 32 << 10,      /* from here on a message is received into its own buffer */
-    NP_RESERVE_FIRST = 1 << 20,     /* a length is believed this far before bytes come */
+    NP_RESERVE_FIRST = 1 << 20,     /* a length is believed this far before bytes come, */
+    NP_RESERVE_FACTOR = 16,         /* and this many times what has come, after that */
     NP_HOLD_SIZE = 64 << 10,        /* from here on a host's buffer is held, not copied */
     NP_BACKLOG_LIMIT = 1 << 20      /* bytes of undelivered events before reading pauses */
 };
@@ -52,6 +54,9 @@ typedef struct np_timer {
 
 /* The life of a connection, changed by its poller only:
  *
+ *   DIALING   of a client: has no link; an attempt to connect is under way, or
+ *             the next one waits for its time.  One that reconnects comes back
+ *             here instead of CLOSED
  *   OPENING   accepted, on its way to its worker
  *   OPEN      CONNECTED is in a batch; reads and writes
  *   DRAINING  no more reads; waits for the outbox to empty, the peer to leave
@@ -60,6 +65,7 @@ typedef struct np_timer {
  *   CLOSED    the link is closed, DISCONNECTED is in a batch
  */
 typedef enum np_state {
+    NP_STATE_DIALING,
     NP_STATE_OPENING,
     NP_STATE_OPEN,
     NP_STATE_DRAINING,
@@ -69,14 +75,15 @@ typedef enum np_state {
 
 /* Requests of other threads to the poller: bits of np_connection.requests. */
 enum {
-    NP_REQUEST_OPEN = 1,        /* a new connection for this worker */
+    NP_REQUEST_OPEN = 1,        /* a new connection for this worker, or to dial */
     NP_REQUEST_CLOSE = 2,
     NP_REQUEST_WRITE_END = 4,   /* a write failed: write_error */
     NP_REQUEST_SENT = 8,        /* outbox.sent has entries */
     NP_REQUEST_DRAINED = 16,    /* fell below the low-water mark */
     NP_REQUEST_READ = 32,       /* reading may go on: a read(), room in the backlog */
     NP_REQUEST_REFUSED = 64,    /* refusals has entries */
-    NP_REQUEST_QUEUED = 128     /* it is in the worker's posted list */
+    NP_REQUEST_QUEUED = 128,    /* it is in the worker's posted list */
+    NP_REQUEST_REDIAL = 256     /* the host has seen the DISCONNECTED it had to see first */
 };
 
 /* A broadcast that the connection could not take. */
@@ -92,6 +99,22 @@ typedef struct np_read_request {
     void *cookie;
 } np_read_request;
 
+/* What a connection has in addition when it is a client's. */
+typedef struct np_client {
+    char *address;                  /* constant */
+    int64_t timeout_ns;             /* constant */
+    np_dial dial;                   /* changed with endpoint->lock held, by the poller */
+    bool outstanding;               /* the dial has yet to complete; likewise */
+    bool has_link;                  /* connection->link is one; likewise */
+    /* -- poller only -- */
+    bool expired;                   /* the deadline cancelled the dial */
+    bool reported;                  /* the failure of this time without connection was */
+    bool first;                     /* it has neither been connected nor reported yet */
+    int64_t deadline;               /* INT64_MAX: none */
+    int64_t opened;                 /* when it was connected last */
+    np_backoff wait, reconnect;
+} np_client;
+
 struct np_connection {
     np_atomic_u32 refs;
     np_atomic_u32 requests;
@@ -100,9 +123,10 @@ struct np_connection {
     np_atomic_u64 backlog;          /* bytes in events not yet delivered */
     np_endpoint *endpoint;
     np_worker *worker;
+    np_client *client;              /* NULL: a server's */
     void *user;
     np_connection *posted_next;     /* guarded by worker->post_lock */
-    np_connection *dirty_next;      /* batch's; `dirty` is guarded by lock */
+    np_connection *dirty_next;      /* batch's */
     np_connection *touched_next;
     np_node registry;               /* guarded by endpoint->lock */
 
@@ -138,8 +162,9 @@ struct np_connection {
     bool aborted;                   /* operations were cancelled; none may start */
     bool writing;                   /* write_op is outstanding */
     bool write_closed;              /* no more writes are accepted */
+    bool close_asked;               /* np_connection_close was called */
     bool above_high;
-    bool dirty;
+    bool dirty;                     /* in batch->dirty; changed by who delivers that batch */
     np_error write_error;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
@@ -153,7 +178,9 @@ struct np_batch {
     np_endpoint *endpoint;
     np_event *events;
     size_t count, capacity;
+    bool owns;                      /* an event has a reference to give back */
     np_arena arena;
+    np_chunk_pool *chunks;          /* the poller's; NULL where another thread dispatches */
     np_connection *dirty;           /* written to by the host inside deliver */
     np_connection *touched, **touched_tail;     /* to pump when all is done */
     np_connection *wanted;          /* need a buffer from the host */
@@ -171,7 +198,10 @@ struct np_worker {
     bool started;
     np_batch batch;                 /* of whoever polls */
     np_completion completions[NP_COMPLETIONS];
+    np_chunk_pool chunks;           /* poller only */
     np_list timers;                 /* by deadline; poller only */
+    const np_time_source *time;     /* what they go by; NULL: the system's */
+    uint64_t random;                /* state of the jitter's generator; poller only */
     bool stopping;                  /* poller only: has begun to end its connections */
     np_atomic_u32 drained;          /* nothing is left; the poller may end */
     np_atomic_u32 stop_posted;
@@ -180,6 +210,7 @@ struct np_worker {
 
     np_mutex post_lock;
     np_connection *posted, **posted_tail;
+    np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
 
@@ -225,6 +256,7 @@ struct np_endpoint {
     np_config config;
     np_host host;
     np_atomic_u32 want_sent;
+    uint64_t append_limit;          /* bytes in an outbox that no limit is near */
     np_atomic_u32 phase;
     np_atomic_u32 forked;
     char address[NP_ADDRESS_MAX];
@@ -232,7 +264,7 @@ struct np_endpoint {
     np_mutex lock;
     np_cond ended;                  /* a worker drained, a guest left */
     np_list connections;
-    size_t connection_count;
+    size_t connection_count;        /* of those that have a link */
     np_list slots;                  /* armed */
     bool listening, accept_paused;
     unsigned joined;                /* workers whose threads run */
@@ -306,9 +338,10 @@ void np_inbound_clear(np_connection *c);
 
 np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
                           void *cookie, np_error *error);
-/* Hands over what the link takes; connection's lock held.  Posts what follows
+/* Hands over what the link takes; connection's lock held; pool is the calling
+ * thread's, or NULL.  Posts what follows
  * from it (sent, drained, failed) as requests. */
-void np_outbound_flush_locked(np_connection *c);
+void np_outbound_flush_locked(np_connection *c, np_chunk_pool *pool);
 /* The pending write completed. */
 void np_outbound_completed(np_connection *c, const np_completion *done);
 /* Turns handed-over writes into SENT events; poller only. */
@@ -320,6 +353,10 @@ void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error);
 
 np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const np_link *link);
 void np_connection_open(np_connection *c, np_batch *batch);
+/* The link is attached: reports CONNECTED, or ends it when it is closed already. */
+void np_connection_opened(np_connection *c, np_batch *batch);
+/* Reports a failure; the first one is the connection's. */
+void np_connection_record(np_connection *c, np_batch *batch, np_error error);
 void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done);
 void np_connection_on_write(np_connection *c, np_batch *batch, const np_completion *done);
 void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t requests);
@@ -341,6 +378,21 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
 /* The connection has ended: closes its link, or reuses it for the next client. */
 void np_accept_reuse(np_connection *c, np_batch *batch);
 void np_accept_stop(np_endpoint *endpoint);
+
+/* ---- client.c: connecting, waiting, reconnecting; poller only ---------- */
+
+void np_client_on_requests(np_connection *c, np_batch *batch, uint32_t requests);
+void np_client_completed(np_connection *c, np_batch *batch, const np_completion *done);
+/* The connection is being aborted while it dials. */
+void np_client_cancel(np_connection *c);
+/* It is to be made again; connection's lock held. */
+bool np_client_goes_on_locked(const np_connection *c);
+/* The connection has ended: closes its link.  `again`: it is DIALING now, until
+ * the host has seen its DISCONNECTED. */
+void np_client_ended(np_connection *c, bool again);
+/* The host has seen a DISCONNECTED.  Any thread. */
+void np_client_delivered(np_connection *c);
+void np_client_free(np_client *client);
 
 /* ---- delivery.c: batches to the host ----------------------------------- */
 
@@ -370,6 +422,8 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
 /* Ends the poller's sleep.  Any thread, after what it is to see was stored. */
 void np_worker_wake(np_worker *worker);
 void np_worker_process(np_worker *worker, np_batch *batch, size_t count);
+/* What timers go by. */
+int64_t np_worker_now(const np_worker *worker);
 /* Poller only, like the timers' ends. */
 void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns);
 void np_timer_clear(np_timer *timer);
@@ -380,6 +434,10 @@ void np_lease_enter_worker(np_endpoint *endpoint);
 void np_lease_leave_worker(np_endpoint *endpoint);
 
 /* ---- endpoint.c -------------------------------------------------------- */
+
+/* The worker with the fewest connections; of several, the one with the fewest
+ * instances that wait.  Endpoint's lock held. */
+np_worker *np_endpoint_pick_locked(np_endpoint *endpoint);
 
 /* Closes ports and signals: the endpoint has stopped, its threads are joined
  * and no guest is inside. */

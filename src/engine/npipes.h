@@ -1,9 +1,10 @@
 /* npipes: message-based IPC on one machine.  The engine's public C interface.
  *
- * An endpoint is one run of a server: it listens on an address, owns worker
- * threads and every connection made to it, and reports what happens as events
- * to its host (a language binding, or a C program).  It is started once and
- * stopped once; a server that starts again makes a new endpoint.
+ * An endpoint is one run of a server, which listens on an address, or of a
+ * manager of clients, which connects to any number of them.  It owns worker
+ * threads and every connection, and reports what happens as events to its host
+ * (a language binding, or a C program).  It is started once and stopped once; a
+ * server that starts again makes a new endpoint.
  *
  * Threads.  Every function may be called from any thread, from inside an
  * event as well, unless its comment says otherwise.  None of them blocks on a
@@ -39,7 +40,8 @@ typedef enum np_code {
     NP_E_NAME_LONG,     /* value bytes, limit at most */
     NP_E_DIRECTORY,     /* the directory of the sockets can't be trusted */
     NP_E_EXISTS,        /* a live server, or a foreign file, has the address */
-    NP_E_ACCESS,        /* the peer is not one of those `access` lets in; value: its uid */
+    NP_E_ACCESS,        /* the peer is not one of those `access` lets in; value: its uid; or
+                           the system does not let this user connect */
     NP_E_CLOSED,        /* used after close, or before it was open */
     NP_E_FULL,          /* a write of value bytes beyond max_pending_bytes */
     NP_E_TOO_LARGE,     /* a message of value bytes beyond limit */
@@ -51,8 +53,9 @@ typedef enum np_code {
     NP_E_TIMEOUT,
     NP_E_STATE,         /* not now: not started, or already inside run */
     NP_E_FORKED,        /* a child of fork can't use its parent's endpoint */
-    NP_E_NOT_FOUND,     /* nobody serves the address */
-    NP_E_BUSY,          /* somebody does, and has no room for another client */
+    NP_E_NOT_FOUND,     /* nobody serves the address; limit: milliseconds it was waited for */
+    NP_E_BUSY,          /* somebody does, and has no room for another client; limit likewise */
+    NP_E_OWNER,         /* the server is another user's; value: its uid (Linux) */
     NP_E_HALF_SENT,     /* a send ended inside a message: no more can be sent */
     NP_E_INTERRUPTED,   /* not an error: the host may look for signals, and go on */
     NP_WANTED           /* not an error: np_channel_room is due */
@@ -87,6 +90,14 @@ typedef enum np_access_kind {
     NP_ACCESS_MODE          /* Linux: access_mode */
 } np_access_kind;
 
+/* What timers go by, for tests that have no time to wait.  Both functions are
+ * called by any worker, and must outlive the endpoint. */
+typedef struct np_time_source {
+    int64_t (*now)(void *user);         /* nanoseconds, never less than before */
+    uint32_t (*random)(void *user);     /* for the jitter of reconnects */
+    void *user;
+} np_time_source;
+
 typedef struct np_config {
     unsigned threads;               /* workers, at least 1 */
     bool marshalled;                /* events only inside np_endpoint_run/dispatch */
@@ -97,13 +108,18 @@ typedef struct np_config {
     size_t max_instances;           /* connections at once; 0: unbounded */
     size_t listeners;               /* instances kept waiting */
     uint64_t max_message_size;      /* bytes one received message may have */
-    uint64_t write_high_water;      /* bytes; 0: never pause reading */
+    uint64_t write_high_water;      /* bytes; 0: never pause reading (clients never do) */
     uint64_t max_pending_bytes;     /* bytes that may wait to go out per connection */
     size_t kernel_buffer_size;      /* bytes; 0: the system's */
     uint32_t spin_us;               /* poll this long before sleeping */
     np_access_kind access;
     unsigned access_mode;
     const char *access_sddl;        /* UTF-8; read by np_endpoint_listen only */
+    /* Of connections made by np_endpoint_connect: */
+    bool owner_only;                /* the server must be this user's */
+    bool reconnect;                 /* connect again until closed or stopped */
+    int64_t reconnect_min_ns, reconnect_max_ns;     /* bounds of the time between attempts */
+    const np_time_source *time;     /* NULL: the system's */
 } np_config;
 
 /* Fills in the defaults. */
@@ -138,12 +154,14 @@ void np_buffer_free(np_buffer *buffer);
 
 typedef enum np_event_kind {
     NP_EVENT_READY = 0,     /* once: every worker runs and the first instance listens */
-    NP_EVENT_CONNECTED,
+    NP_EVENT_CONNECTED,     /* a connection that is made again has it again */
     NP_EVENT_MESSAGE,
     NP_EVENT_SENT,          /* an accepted write was handed over whole */
     NP_EVENT_DRAINED,
     NP_EVENT_ERROR,
-    NP_EVENT_DISCONNECTED   /* the last event of a connection */
+    NP_EVENT_DISCONNECTED,  /* the last event of a connection, or until it is made again */
+    NP_EVENT_ENDED          /* the last of one of np_endpoint_connect's, which may never have
+                               been CONNECTED: its user pointer is not used any more */
 } np_event_kind;
 
 typedef struct np_event {
@@ -194,6 +212,20 @@ void np_endpoint_release(np_endpoint *endpoint);
 
 /* Listens on `name` (a leaf name or an address) and starts the workers.  Once. */
 np_code np_endpoint_listen(np_endpoint *endpoint, const char *name, np_error *error);
+
+/* Starts the workers of an endpoint that only connects.  Once. */
+np_code np_endpoint_open(np_endpoint *endpoint, np_error *error);
+
+/* Begins to connect to `name` and returns at once.  What comes of it are events:
+ * CONNECTED, or an ERROR; then, when all is over, ENDED.  While nobody serves
+ * the address, or its server has no free instance, it waits at most timeout_ns
+ * (negative: no limit; 0: one attempt).  With reconnect the same connection is
+ * made again whenever it ends, until np_connection_close or the stop; a failure
+ * is reported once for each time that it is not connected.  *out has a reference
+ * for the caller and `user` as its user pointer before the first event.
+ * NP_E_STATE: the endpoint does not run. */
+np_code np_endpoint_connect(np_endpoint *endpoint, const char *name, int64_t timeout_ns,
+                            void *user, np_connection **out, np_error *error);
 
 /* Begins to stop: no new connections, cancel, drain.  Never blocks. */
 void np_endpoint_stop_begin(np_endpoint *endpoint);
@@ -256,16 +288,23 @@ void np_endpoint_stats(np_endpoint *endpoint, np_stats *out);
 
 void np_connection_retain(np_connection *connection);
 void np_connection_release(np_connection *connection);
-/* The host's own pointer.  Set inside the CONNECTED event. */
+/* The host's own pointer.  Set inside the CONNECTED event, or by
+ * np_endpoint_connect. */
 void np_connection_set_user(np_connection *connection, void *user);
 void *np_connection_user(const np_connection *connection);
 np_endpoint *np_connection_endpoint(const np_connection *connection);
+/* The address of its server. */
+const char *np_connection_address(const np_connection *connection);
 
 /* Accepts a message to go out: copies it, or holds `hold` where that is not
  * NULL (then data is the buffer's).  Inside an event of the connection's worker
  * it goes out with the batch, else at once.  Empty messages are sent. */
 np_code np_connection_write(np_connection *connection, const void *data, size_t size,
                             np_buffer *hold, void *cookie, np_error *error);
+/* The same for what most writes are: a message without a cookie that joins what
+ * was already written to the connection in this batch.  False, and nothing has
+ * happened, where it is not such a one or does not fit. */
+bool np_connection_append(np_connection *connection, const void *data, size_t size);
 /* A message of several that go out together. */
 typedef struct np_message {
     const void *data;
@@ -278,7 +317,8 @@ np_code np_connection_write_many(np_connection *connection, const np_message *me
                                  size_t count, void *cookie, np_error *error);
 /* Asks for one message; for continuous_read=false only (else NP_E_STATE). */
 np_code np_connection_read(np_connection *connection, void *cookie);
-/* Stops reading, hands over what was written (for at most NP_LINGER_NS), closes. */
+/* Stops reading, hands over what was written (for at most NP_LINGER_NS), closes.
+ * One that is not connected yet ends without ERROR. */
 void np_connection_close(np_connection *connection);
 
 bool np_connection_is_open(const np_connection *connection);

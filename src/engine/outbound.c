@@ -55,7 +55,7 @@ static void write_failed_locked(np_connection *c, np_code code, int os) {
     c->write_closed = true;
 }
 
-void np_outbound_flush_locked(np_connection *c) {
+void np_outbound_flush_locked(np_connection *c, np_chunk_pool *pool) {
     if (!c->linked || c->aborted || c->write_error.code)
         return;
     if (c->writing) {
@@ -72,7 +72,7 @@ void np_outbound_flush_locked(np_connection *c) {
         int os = 0;
         np_code code = np_link_write(&c->link, &c->write_op, slices, n, &taken, &os);
         if (taken || code == NP_OK)     /* an empty write of a byte stream takes nothing */
-            np_outbox_advance(&c->out, taken, false, &released, &whole);
+            np_outbox_advance(&c->out, pool, taken, false, &released, &whole);
         if (code == NP_PENDING) {
             c->writing = true;
             break;
@@ -88,6 +88,7 @@ void np_outbound_flush_locked(np_connection *c) {
 
 void np_outbound_completed(np_connection *c, const np_completion *done) {
     np_buffer *released = NULL;
+    np_chunk_pool *pool = &c->worker->chunks;
     np_mutex_lock(&c->lock);
     c->writing = false;
     if (done->code != NP_OK) {
@@ -97,10 +98,10 @@ void np_outbound_completed(np_connection *c, const np_completion *done) {
     } else {
         if (NP_LINK_HOLDS_WRITES && c->out.count) {
             np_tally whole = {0};
-            np_outbox_advance(&c->out, done->bytes, true, &released, &whole);
+            np_outbox_advance(&c->out, pool, done->bytes, true, &released, &whole);
             settle_locked(c, whole);
         }
-        np_outbound_flush_locked(c);
+        np_outbound_flush_locked(c, pool);
     }
     np_mutex_unlock(&c->lock);
     trash_all(c->endpoint, released);
@@ -126,11 +127,11 @@ static np_code check_locked(np_connection *c, uint64_t size, np_error *error) {
     return NP_OK;
 }
 
-static np_code add_locked(np_connection *c, const np_message *m, void *cookie, bool report,
-                          np_error *error) {
+static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_message *m,
+                          void *cookie, bool report, np_error *error) {
     bool framed = NP_LINK_FRAMED && !c->endpoint->config.byte_mode;
     size_t size = m->size;
-    if (framed && !report && !m->hold && size < NP_HOLD_SIZE
+    if (!report && !m->hold && size < NP_HOLD_SIZE
         && np_outbox_extend(&c->out, m->data, (uint32_t)size))
         return NP_OK;
     np_buffer *held = m->hold;
@@ -146,7 +147,7 @@ static np_code add_locked(np_connection *c, const np_message *m, void *cookie, b
     uint8_t header[NP_HEADER_MAX];
     unsigned header_size = framed ? np_frame_encode(header, size) : 0;
     np_record record = {.cookie = cookie, .held = held, .report = report};
-    if (np_outbox_add(&c->out, &record, header, header_size, m->data, size, NP_LINK_FRAMED))
+    if (np_outbox_add(&c->out, pool, &record, header, header_size, m->data, size, NP_LINK_FRAMED))
         return NP_OK;
     if (held && np_buffer_drop(held))
         np_delivery_trash(c->endpoint, held);
@@ -154,8 +155,8 @@ static np_code add_locked(np_connection *c, const np_message *m, void *cookie, b
 }
 
 /* The last of several carries the cookie, and is the one that is reported. */
-static np_code add_all_locked(np_connection *c, const np_message *messages, size_t count,
-                              void *cookie, np_error *error) {
+static np_code add_all_locked(np_connection *c, np_chunk_pool *pool, const np_message *messages,
+                              size_t count, void *cookie, np_error *error) {
     uint64_t total = 0;
     for (size_t i = 0; i < count; i++)
         total += messages[i].size;
@@ -163,7 +164,7 @@ static np_code add_all_locked(np_connection *c, const np_message *messages, size
     bool report = cookie || np_load32(&c->endpoint->want_sent);
     for (size_t i = 0; i < count && code == NP_OK; i++) {
         bool last = i + 1 == count;
-        code = add_locked(c, &messages[i], last ? cookie : NULL, last && report, error);
+        code = add_locked(c, pool, &messages[i], last ? cookie : NULL, last && report, error);
     }
     return code;
 }
@@ -171,10 +172,12 @@ static np_code add_all_locked(np_connection *c, const np_message *messages, size
 np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
                           void *cookie, np_error *error) {
     np_batch *batch = np_current_batch;
+    bool in_batch = batch && batch->worker == c->worker;
+    np_chunk_pool *pool = in_batch ? batch->chunks : NULL;
     np_mutex_lock(&c->lock);
-    np_code code = add_all_locked(c, messages, count, cookie, error);
+    np_code code = add_all_locked(c, pool, messages, count, cookie, error);
     if (code == NP_OK) {
-        if (batch && batch->worker == c->worker) {
+        if (in_batch) {
             np_store64(&c->pending, c->out.bytes);
             note_high_locked(c);
             if (!c->dirty) {
@@ -183,11 +186,24 @@ np_code np_outbound_write(np_connection *c, const np_message *messages, size_t c
                 batch->dirty = c;
             }
         } else {
-            np_outbound_flush_locked(c);
+            np_outbound_flush_locked(c, pool);
         }
     }
     np_mutex_unlock(&c->lock);
     return code;
+}
+
+bool np_connection_append(np_connection *c, const void *data, size_t size) {
+    const np_endpoint *ep = c->endpoint;
+    const np_batch *batch = np_current_batch;
+    if (!batch || batch->worker != c->worker || !c->dirty || size >= NP_HOLD_SIZE
+        || np_load32(&ep->want_sent) || np_load32(&ep->forked))
+        return false;
+    np_mutex_lock(&c->lock);
+    bool done = !c->write_closed && c->out.bytes + size < ep->append_limit
+                && np_outbox_extend(&c->out, data, (uint32_t)size);
+    np_mutex_unlock(&c->lock);
+    return done;
 }
 
 void np_outbound_report(np_connection *c, np_batch *batch) {
@@ -213,7 +229,7 @@ void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error) {
             np_mutex_unlock(&c->lock);
             return;
         }
-        np_record r = np_outbox_pop(&c->out);
+        np_record r = np_outbox_pop(&c->out, &c->worker->chunks);
         np_mutex_unlock(&c->lock);
         if (r.held && np_buffer_drop(r.held))
             np_delivery_trash(c->endpoint, r.held);

@@ -6,7 +6,6 @@
 #include "buffer.h"
 
 enum {
-    CHUNK_SMALL = 128 - 24,         /* kept by an idle connection */
     CHUNK_LARGE = 64 * 1024,
     RECORDS_KEPT = 8
 };
@@ -42,21 +41,16 @@ static bool reserve_sent(np_outbox *out) {
     return true;
 }
 
-static uint8_t *reserve_bytes(np_outbox *out, size_t n) {
+static uint8_t *reserve_bytes(np_outbox *out, np_chunk_pool *pool, size_t n) {
     np_chunk *last = out->last;
     if (last && last->capacity - last->tail >= n)
         return last->data + last->tail;
     size_t capacity = last ? (size_t)last->capacity * 2 : out->chunk_hint;
     if (capacity > CHUNK_LARGE)
         capacity = CHUNK_LARGE;
-    if (capacity < CHUNK_SMALL)
-        capacity = CHUNK_SMALL;
-    if (capacity < n)
-        capacity = n;
-    np_chunk *chunk = malloc(sizeof *chunk + capacity);
+    np_chunk *chunk = np_chunk_new(pool, capacity < n ? n : capacity);
     if (!chunk)
         return NULL;
-    *chunk = (np_chunk){.capacity = (uint32_t)capacity};
     if (last)
         last->next = chunk;
     else
@@ -65,14 +59,31 @@ static uint8_t *reserve_bytes(np_outbox *out, size_t n) {
     return chunk->data;
 }
 
-bool np_outbox_add(np_outbox *out, const np_record *record, const uint8_t *header,
-                   unsigned header_size, const void *data, size_t size, bool merge) {
+/* Enters what extended the last record. */
+static void enter_extensions(np_outbox *out) {
+    if (!out->extensions)
+        return;
+    np_record *r = &out->records[(out->head + out->count - 1) & (out->capacity - 1)];
+    uint32_t bytes = out->last->tail - out->entered;
+    r->size += bytes;
+    r->inline_size += bytes;
+    r->payload += bytes - (uint64_t)out->extensions * NP_HEADER_MIN;
+    r->messages += out->extensions;
+    out->entered = out->last->tail;
+    out->extensions = 0;
+    out->extendable = r->inline_size < NP_MERGED_MAX;
+}
+
+bool np_outbox_add(np_outbox *out, np_chunk_pool *pool, const np_record *record,
+                   const uint8_t *header, unsigned header_size, const void *data, size_t size,
+                   bool merge) {
     np_buffer *held = record->held;
     size_t inline_size = header_size + (held ? 0 : size);
+    enter_extensions(out);
     if (!reserve_record(out) || (record->report && !reserve_sent(out)))
         return false;
     if (inline_size) {
-        uint8_t *to = reserve_bytes(out, inline_size);
+        uint8_t *to = reserve_bytes(out, pool, inline_size);
         if (!to)
             return false;
         if (header_size)
@@ -82,6 +93,8 @@ bool np_outbox_add(np_outbox *out, const np_record *record, const uint8_t *heade
         out->last->tail += (uint32_t)inline_size;
     }
     out->bytes += (uint64_t)header_size + size;
+    out->extendable = merge && header_size == NP_HEADER_MIN && !held && !record->report;
+    out->entered = inline_size ? out->last->tail : 0;
     if (merge && out->count && !held && !record->report) {
         np_record *tail = &out->records[(out->head + out->count - 1) & (out->capacity - 1)];
         if (!tail->held && !tail->report && tail->size < NP_MERGED_MAX) {
@@ -111,9 +124,10 @@ static size_t gather_chunks(const np_outbox *out, np_slice *slices, size_t max) 
     return n;
 }
 
-size_t np_outbox_gather(const np_outbox *out, np_slice *slices, size_t max, bool one) {
+size_t np_outbox_gather(np_outbox *out, np_slice *slices, size_t max, bool one) {
     if (!one && out->held_count == 0)
         return gather_chunks(out, slices, max);
+    enter_extensions(out);
     size_t n = 0;
     const np_chunk *chunk = out->first;
     uint32_t at = chunk ? chunk->head : 0;
@@ -149,7 +163,7 @@ size_t np_outbox_gather(const np_outbox *out, np_slice *slices, size_t max, bool
     return n;
 }
 
-static void consume_bytes(np_outbox *out, uint64_t n) {
+static void consume_bytes(np_outbox *out, np_chunk_pool *pool, uint64_t n) {
     while (n) {
         np_chunk *c = out->first;
         uint32_t have = c->tail - c->head;
@@ -158,23 +172,20 @@ static void consume_bytes(np_outbox *out, uint64_t n) {
         n -= take;
         if (c->head == c->tail && c->next) {
             out->first = c->next;
-            free(c);
+            np_chunk_free(pool, c);
         }
     }
 }
 
-/* Nothing waits: a small chunk stays for the next write, a large one goes, and
- * the next burst gets its memory in one piece. */
-static void settle(np_outbox *out) {
-    np_chunk *c = out->first;
-    if (!c || out->count)
+/* Nothing waits: an idle connection keeps no memory for bytes, and the next
+ * burst gets it in one piece. */
+static void settle(np_outbox *out, np_chunk_pool *pool) {
+    if (out->count)
         return;
-    if (c->capacity > CHUNK_SMALL) {
-        free(c);
-        out->first = out->last = NULL;
-    } else {
-        c->head = c->tail = 0;
-    }
+    out->extendable = false;
+    if (out->first)
+        np_chunk_free(pool, out->first);
+    out->first = out->last = NULL;
     if (out->capacity > RECORDS_KEPT) {
         free(out->records);
         out->records = NULL;
@@ -182,21 +193,23 @@ static void settle(np_outbox *out) {
     }
 }
 
-np_record np_outbox_pop(np_outbox *out) {
+np_record np_outbox_pop(np_outbox *out, np_chunk_pool *pool) {
+    enter_extensions(out);
     np_record r = out->records[out->head];
     uint64_t inline_taken = out->head_taken < r.inline_size ? out->head_taken : r.inline_size;
-    consume_bytes(out, r.inline_size - inline_taken);
+    consume_bytes(out, pool, r.inline_size - inline_taken);
     out->bytes -= r.size - out->head_taken;
     out->head_taken = 0;
     out->head = (out->head + 1) & (out->capacity - 1);
     out->count--;
     out->held_count -= r.held != NULL;
-    settle(out);
+    settle(out, pool);
     return r;
 }
 
-void np_outbox_advance(np_outbox *out, uint64_t n, bool one, np_buffer **released,
-                       np_tally *whole) {
+void np_outbox_advance(np_outbox *out, np_chunk_pool *pool, uint64_t n, bool one,
+                       np_buffer **released, np_tally *whole) {
+    enter_extensions(out);
     if (n > out->chunk_hint)
         out->chunk_hint = n < CHUNK_LARGE ? (uint32_t)n : CHUNK_LARGE;
     else
@@ -207,13 +220,13 @@ void np_outbox_advance(np_outbox *out, uint64_t n, bool one, np_buffer **release
         if (n < rest) {
             uint64_t in_chunks = out->head_taken < head->inline_size
                                      ? head->inline_size - out->head_taken : 0;
-            consume_bytes(out, n < in_chunks ? n : in_chunks);
+            consume_bytes(out, pool, n < in_chunks ? n : in_chunks);
             out->head_taken += n;
             out->bytes -= n;
             break;
         }
         n -= rest;
-        np_record r = np_outbox_pop(out);
+        np_record r = np_outbox_pop(out, pool);
         whole->messages += r.messages;
         whole->bytes += r.payload;
         if (r.report)

@@ -5,6 +5,7 @@
  *   np_port      a completion port, polled by one thread at a time
  *   np_listener  the listening end of an address
  *   np_instance  one wait for one client
+ *   np_dial      one attempt to reach a server
  *   np_link      one end of one connection
  *   np_signal    something a thread or a foreign event loop can wait on
  *
@@ -30,6 +31,7 @@
 
 typedef enum np_operation_kind {
     NP_OP_ACCEPT,
+    NP_OP_CONNECT,
     NP_OP_READ,
     NP_OP_WRITE
 } np_operation_kind;
@@ -91,9 +93,36 @@ void np_listener_close(np_listener *listener);
 /* In a child of fork: closes descriptors, leaves the address alone. */
 void np_listener_abandon(np_listener *listener);
 
+/* ---- dial.c ------------------------------------------------------------ */
+
+void np_dial_init(np_dial *dial, void *owner);
+/* Begins one attempt to reach the server of `address`, which comes from
+ * np_address and lives until the dial has completed: on this port, as
+ * NP_OP_CONNECT, with dial->link filled in, or with why not:
+ *
+ *   NP_E_NOT_FOUND   nobody serves the address
+ *   NP_E_BUSY        there is a server, but no free instance
+ *   NP_E_BROKEN      the server closed while this client connected
+ *   NP_E_ACCESS      the system does not let this user in
+ *   NP_E_OWNER       the server is not one whom config, or the kind of the
+ *                    address, lets this client talk to; dial->value: its uid
+ *   NP_E_CANCELED    np_dial_cancel was faster
+ *
+ * Never blocks.  Where the system can wait for a free instance it does, on a
+ * thread that is not the engine's, for at most wait_ns.  A dial may be started
+ * again when it has completed.  Polling thread of the port, endpoint's lock held. */
+void np_dial_start(np_dial *dial, np_port *port, const np_config *config, const char *address,
+                   int64_t wait_ns);
+/* Makes it complete soon, whatever the server does.  Polling thread. */
+void np_dial_cancel(np_dial *dial);
+/* In a child of fork: closes descriptors. */
+void np_dial_abandon(np_dial *dial);
+
 /* ---- link.c ------------------------------------------------------------ */
 
-/* Joins an accepted link to its port.  Polling thread of that port. */
+/* No link: np_link_abandon and np_link_close do nothing with it. */
+void np_link_none(np_link *link);
+/* Joins an accepted or dialed link to its port.  Polling thread of that port. */
 np_code np_link_attach(np_link *link, np_port *port, const np_config *config, np_error *error);
 /* Reads once: into buffer, or, where that is NULL, into memory of the
  * platform's.  Always pends.  Polling thread only; one read at a time. */
@@ -123,7 +152,11 @@ intptr_t np_link_handle(const np_link *link);
 /* Whether `access` lets this peer in; error->value is its uid where not. */
 np_code np_link_check_peer(const np_link *link, const np_config *config, const char *address,
                            np_error *error);
-np_code np_link_peer(const np_link *link, np_peer *out);
+/* What is known of the peer without asking anybody.  The connection's lock is
+ * held. */
+void np_link_peer(const np_link *link, np_peer *out);
+/* Adds what has to be looked up, which may take time.  Any thread. */
+void np_peer_look_up(np_peer *peer);
 
 /* ---- signal.c ---------------------------------------------------------- */
 

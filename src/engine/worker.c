@@ -8,8 +8,13 @@ int64_t np_clock(void) { return np_now(); }
 
 /* ---- timers ------------------------------------------------------------ */
 
+int64_t np_worker_now(const np_worker *worker) {
+    const np_time_source *time = worker->time;
+    return time ? time->now(time->user) : np_now();
+}
+
 void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns) {
-    timer->deadline = np_now() + delay_ns;
+    timer->deadline = np_worker_now(worker) + delay_ns;
     np_list_remove(&timer->node);
     np_node *at = worker->timers.prev;
     while (at != &worker->timers && NP_ENTRY(at, np_timer, node)->deadline > timer->deadline)
@@ -22,7 +27,7 @@ void np_timer_clear(np_timer *timer) { np_list_remove(&timer->node); }
 static int64_t until_timer(const np_worker *worker, int64_t timeout_ns) {
     if (np_list_empty(&worker->timers))
         return timeout_ns;
-    int64_t left = NP_ENTRY(worker->timers.next, np_timer, node)->deadline - np_now();
+    int64_t left = NP_ENTRY(worker->timers.next, np_timer, node)->deadline - np_worker_now(worker);
     if (left < 0)
         left = 0;
     return timeout_ns < 0 || left < timeout_ns ? left : timeout_ns;
@@ -31,7 +36,7 @@ static int64_t until_timer(const np_worker *worker, int64_t timeout_ns) {
 static void fire_timers(np_worker *worker, np_batch *batch) {
     if (np_list_empty(&worker->timers))
         return;
-    int64_t now = np_now();
+    int64_t now = np_worker_now(worker);
     while (!np_list_empty(&worker->timers)) {
         np_timer *timer = NP_ENTRY(worker->timers.next, np_timer, node);
         if (timer->deadline > now)
@@ -49,10 +54,13 @@ void np_worker_wake(np_worker *worker) {
 }
 
 static np_connection *take_posted(np_worker *worker) {
+    if (!np_load32(&worker->any_posted))
+        return NULL;
     np_mutex_lock(&worker->post_lock);
     np_connection *c = worker->posted;
     worker->posted = NULL;
     worker->posted_tail = &worker->posted;
+    np_store32(&worker->any_posted, 0);
     np_mutex_unlock(&worker->post_lock);
     return c;
 }
@@ -73,10 +81,8 @@ static bool is_empty(np_worker *worker) {
  * here, as a wake may be lost on a wait that did not sleep. */
 static bool has_posted(np_worker *worker, bool queue) {
     np_endpoint *ep = worker->endpoint;
-    np_mutex_lock(&worker->post_lock);
-    bool any = worker->posted != NULL;
-    np_mutex_unlock(&worker->post_lock);
-    return any || (np_load32(&worker->stop_posted) && !worker->stopping)
+    return np_load32(&worker->any_posted)
+           || (np_load32(&worker->stop_posted) && !worker->stopping)
            || (worker->index == 0 && np_load32(&ep->ready)) || is_empty(worker)
            || (queue ? np_load32(&ep->lease.guests) : np_load32(&ep->attention));
 }
@@ -129,6 +135,7 @@ void np_worker_process(np_worker *worker, np_batch *batch, size_t count) {
         void *owner = done->operation->owner;
         switch (done->operation->kind) {
         case NP_OP_ACCEPT: np_accept_completed(worker, batch, done); break;
+        case NP_OP_CONNECT: np_client_completed(owner, batch, done); break;
         case NP_OP_READ: np_connection_on_read(owner, batch, done); break;
         case NP_OP_WRITE: np_connection_on_write(owner, batch, done); break;
         }

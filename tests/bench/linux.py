@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LOADS = ["1 1 64", "1 64 64", "16 16 64", "200 4 64", "1 4 1048576"]
+LOADS = ["1 1 64", "1 64 64", "16 16 64", "200 4 64", "1 4 1048576", "1 1 67108864"]
 OURS = ["free", "run", "free-list", "run-list"]
 PEERS = ["uvloop", "asyncio", "multiprocessing"]
 
@@ -70,8 +70,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
 
     def sample(kind: str, load: str) -> float:
         command = [*pin, load_program, servers.address(kind), *load.split()]
+        size = int(load.split()[2])
+        seconds = max(arguments.seconds, size / 2**26)  # enough of the largest messages
         out = subprocess.run(
-            [*command, str(arguments.seconds)], check=True, capture_output=True, timeout=60
+            [*command, str(seconds)], check=True, capture_output=True, timeout=60
         )
         return float(out.stdout.split()[0])
 

@@ -185,14 +185,16 @@ void server_drop(server *s, np_buffer *b) {
 
 /* ---- events ------------------------------------------------------------ */
 
-static peer *add_peer(server *s, np_connection *c) {
+peer *host_peer_new(server *s) {
     peer *p = calloc(1, sizeof *p);
     if (!p)
         abort();
     p->server = s;
-    p->connection = c;
-    np_connection_retain(c);
-    np_connection_set_user(c, p);
+    return p;
+}
+
+void host_peer_add(peer *p) {
+    server *s = p->server;
     np_mutex_lock(&s->guard);
     if (s->peer_count == s->peer_capacity) {
         s->peer_capacity = s->peer_capacity ? s->peer_capacity * 2 : 64;
@@ -203,13 +205,35 @@ static peer *add_peer(server *s, np_connection *c) {
     p->number = (unsigned)s->peer_count;
     s->peers[s->peer_count++] = p;
     np_mutex_unlock(&s->guard);
+}
+
+static peer *add_accepted(server *s, np_connection *c) {
+    peer *p = host_peer_new(s);
+    p->connection = c;
+    np_connection_retain(c);
+    np_connection_set_user(c, p);
+    host_peer_add(p);
     return p;
+}
+
+/* Once connected, then disconnected; of one that was dialed any number of
+ * times, or never, and in the end ENDED. */
+static void check_order(const peer *p, np_event_kind kind) {
+    uint32_t now = np_load32(&p->connected) - np_load32(&p->disconnected);
+    CHECK_EQUAL(np_load32(&p->ended), 0);
+    if (!p->dialed) {
+        CHECK_EQUAL(np_load32(&p->connected), kind != NP_EVENT_CONNECTED);
+        CHECK_EQUAL(np_load32(&p->disconnected), 0);
+        CHECK(kind != NP_EVENT_ENDED);
+    } else if (kind != NP_EVENT_ERROR) {
+        CHECK_EQUAL(now, kind != NP_EVENT_CONNECTED && kind != NP_EVENT_ENDED);
+    }
 }
 
 static void trace(peer *p, np_event_kind kind) {
     np_mutex_lock(&p->server->guard);
     if (p->trace_size < sizeof p->trace - 1)
-        p->trace[p->trace_size++] = "RCMSLED"[kind];
+        p->trace[p->trace_size++] = "RCMSLEDX"[kind];
     np_mutex_unlock(&p->server->guard);
 }
 
@@ -262,6 +286,7 @@ static void count_after(server *s, peer *p, np_event_kind kind) {
     case NP_EVENT_DRAINED: np_add64(&p->drained, 1); break;
     case NP_EVENT_ERROR: np_add64(p ? &p->errors : &s->errors, 1); break;
     case NP_EVENT_DISCONNECTED: np_add32(&p->disconnected, 1); break;
+    case NP_EVENT_ENDED: np_add32(&p->ended, 1); break;
     default: break;
     }
 }
@@ -282,16 +307,14 @@ static void deliver_one(server *s, np_event *e) {
     peer *p = NULL;
     np_event_kind kind = e->kind;
     if (e->connection) {
-        if (kind == NP_EVENT_CONNECTED)
-            p = add_peer(s, e->connection);
-        else
-            p = np_connection_user(e->connection);
+        p = np_connection_user(e->connection);
+        if (!p && kind == NP_EVENT_CONNECTED)
+            p = add_accepted(s, e->connection);
         CHECK(p != NULL);
         if (!p)
             return;
         CHECK_EQUAL(np_swap32(&p->inside, 1), 0);
-        CHECK_EQUAL(np_load32(&p->connected), kind != NP_EVENT_CONNECTED);
-        CHECK_EQUAL(np_load32(&p->disconnected), 0);
+        check_order(p, kind);
         CHECK(np_connection_endpoint(e->connection) == s->endpoint);
         trace(p, kind);
     }

@@ -5,6 +5,9 @@
 #include "server.h"
 
 np_host host_of(server *s);
+/* A peer without a connection yet, and its way into the server's table. */
+peer *host_peer_new(server *s);
+void host_peer_add(peer *p);
 /* Gives back what server_token made. */
 void host_free_tokens(server *s);
 

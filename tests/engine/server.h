@@ -19,7 +19,8 @@ typedef struct peer {
     unsigned number;                /* in order of CONNECTED */
     np_connection *connection;      /* a reference until server_end */
     np_atomic_u64 user;             /* the test's */
-    np_atomic_u32 connected, disconnected, inside;
+    bool dialed;                    /* by server_dial */
+    np_atomic_u32 connected, disconnected, ended, inside;
     np_atomic_u64 messages, bytes, sent, drained, errors;
     char trace[64];                 /* kinds of its first events; guarded by server->guard */
     size_t trace_size;
@@ -41,6 +42,7 @@ struct server {
     event_function *on_event;       /* inside deliver */
     bool take_messages;             /* keeps the buffers of messages */
     bool no_guest;                  /* the test itself runs, or dispatches */
+    bool dials;                     /* it is a manager of clients: server_dial */
     void *user;
 
     np_endpoint *endpoint;
@@ -80,6 +82,10 @@ void *server_token(server *s);
 peer *server_peer(server *s, size_t number);
 size_t server_count(server *s);
 np_error server_error(server *s);
+
+/* A manager begins to connect; the peer's `user` is the test's.  timeout_ms < 0: no limit. */
+peer *server_dial(server *s, const char *name, int64_t timeout_ms);
+peer *server_try_dial(server *s, const char *name, int64_t timeout_ms, np_error *error);
 
 /* What a host does around a call of its own: nothing inside an event. */
 void server_lock(server *s);

@@ -18,5 +18,10 @@ extern const test run_tests[];
 extern const test dispatch_tests[];
 extern const test start_tests[];
 extern const test channel_tests[];
+extern const test client_tests[];
+extern const test dial_tests[];
+extern const test dial_contract_tests[];
+extern const test backoff_tests[];
+extern const test reconnect_tests[];
 
 #endif

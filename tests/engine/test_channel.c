@@ -261,7 +261,7 @@ static np_door *door_new(char address[NP_ADDRESS_MAX]) {
 }
 
 static np_channel *connect_to(const char *address, int timeout_ms, np_code expected) {
-    np_dial dial = {.address = address};
+    np_channel_dial dial = {.address = address};
     np_wait w = wait_of(timeout_ms);
     np_channel *c = NULL;
     np_error error;
@@ -351,7 +351,7 @@ static void nobody_there_is_waited_for(void) {
     int64_t begin = np_now();
     CHECK(!connect_to(address, 40, NP_E_TIMEOUT));
     CHECK(np_now() - begin >= 40 * 1000000);
-    np_dial dial = {.address = address};
+    np_channel_dial dial = {.address = address};
     np_wait at_once = {.deadline = NP_AT_ONCE};
     np_channel *none;
     np_error error;

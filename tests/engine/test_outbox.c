@@ -9,13 +9,13 @@
 
 static void add(np_outbox *out, const char *header, const char *text, void *cookie, bool merge) {
     np_record r = {.cookie = cookie, .report = cookie != NULL};
-    CHECK(np_outbox_add(out, &r, (const uint8_t *)header, (unsigned)strlen(header), text,
+    CHECK(np_outbox_add(out, NULL, &r, (const uint8_t *)header, (unsigned)strlen(header), text,
                         strlen(text), merge));
 }
 
 static void add_held(np_outbox *out, const char *header, np_buffer *held, void *cookie) {
     np_record r = {.cookie = cookie, .report = cookie != NULL, .held = held};
-    CHECK(np_outbox_add(out, &r, (const uint8_t *)header, (unsigned)strlen(header), held->data,
+    CHECK(np_outbox_add(out, NULL, &r, (const uint8_t *)header, (unsigned)strlen(header), held->data,
                         held->size, true));
 }
 
@@ -30,7 +30,7 @@ static np_buffer *text_buffer(const char *text) {
 }
 
 /* All that gather gives, as text. */
-static void expect(const np_outbox *out, size_t max, bool one, const char *text) {
+static void expect(np_outbox *out, size_t max, bool one, const char *text) {
     np_slice slices[16];
     char all[256];
     size_t size = 0;
@@ -56,12 +56,12 @@ static void writes_go_out_in_order(void) {
     CHECK_EQUAL(out.bytes, 14);
     expect(&out, 16, false, "1one2two3three");
     expect(&out, 16, true, "1one");
-    np_outbox_advance(&out, 5, false, &released, &whole);
+    np_outbox_advance(&out, NULL, 5, false, &released, &whole);
     CHECK_EQUAL(whole.messages, 1);
     CHECK_EQUAL(whole.bytes, 3);
     CHECK_EQUAL(out.sent_count, 1);
     expect(&out, 16, false, "two3three");
-    np_outbox_advance(&out, 9, false, &released, &whole);
+    np_outbox_advance(&out, NULL, 9, false, &released, &whole);
     CHECK_EQUAL(whole.messages, 3);
     CHECK_EQUAL(whole.bytes, 11);
     REQUIRE_EQUAL(out.sent_count, 2);
@@ -81,9 +81,9 @@ static void writes_that_nobody_asks_about_become_one(void) {
     add(&out, "", "c", &out, true);
     add(&out, "", "d", NULL, true);
     CHECK_EQUAL(out.count, 3);
-    np_outbox_advance(&out, 2, false, &released, &whole);
+    np_outbox_advance(&out, NULL, 2, false, &released, &whole);
     CHECK_EQUAL(whole.messages, 2);
-    np_outbox_advance(&out, 2, false, &released, &whole);
+    np_outbox_advance(&out, NULL, 2, false, &released, &whole);
     CHECK_EQUAL(whole.messages, 4);
     add(&out, "", "e", NULL, false);
     add(&out, "", "f", NULL, false);
@@ -111,7 +111,7 @@ static void held_buffers_are_released_when_they_went_out(void) {
     for (unsigned i = 0; i < 15; i++) {
         const char *text = "1a2owned3held4b";
         expect(&out, 16, false, text + i);
-        np_outbox_advance(&out, 1, false, &released, &whole);
+        np_outbox_advance(&out, NULL, 1, false, &released, &whole);
         CHECK_EQUAL(out.bytes, 14 - i);
     }
     CHECK_EQUAL(whole.messages, 4);
@@ -130,10 +130,10 @@ static void the_last_reference_of_the_hosts_buffer_is_handed_back(void) {
     REQUIRE(first && second);
     add_held(&out, "", first, NULL);
     add_held(&out, "", second, NULL);
-    np_outbox_advance(&out, 10, false, &released, &whole);
+    np_outbox_advance(&out, NULL, 10, false, &released, &whole);
     CHECK(released == first && !first->next);
     np_buffer_free(first);
-    np_record r = np_outbox_pop(&out);
+    np_record r = np_outbox_pop(&out, NULL);
     CHECK(r.held == second);
     CHECK_EQUAL(out.bytes, 0);
     CHECK(np_buffer_drop(second));
@@ -150,11 +150,11 @@ static void one_at_a_time_keeps_boundaries(void) {
     np_slice slices[4];
     CHECK_EQUAL(np_outbox_gather(&out, slices, 4, true), 1);
     CHECK_EQUAL(slices[0].size, 0);
-    np_outbox_advance(&out, 0, true, &released, &whole);
+    np_outbox_advance(&out, NULL, 0, true, &released, &whole);
     CHECK_EQUAL(whole.messages, 1);
     CHECK_EQUAL(out.sent_count, 1);
     expect(&out, 4, true, "ab");
-    np_outbox_advance(&out, 2, true, &released, &whole);
+    np_outbox_advance(&out, NULL, 2, true, &released, &whole);
     CHECK_EQUAL(whole.messages, 2);
     CHECK_EQUAL(out.count, 0);
     np_outbox_clear(&out);
@@ -182,7 +182,7 @@ static void any_progress_keeps_the_stream(void) {
             memcpy(r.held->data, stream + in, size);
             r.held->size = size;
         }
-        CHECK(np_outbox_add(&out, &r, NULL, 0, stream + in, size, true));
+        CHECK(np_outbox_add(&out, NULL, &r, NULL, 0, stream + in, size, true));
         in += size;
         sent += r.report;
         messages++;
@@ -193,13 +193,13 @@ static void any_progress_keeps_the_stream(void) {
             offset += slices[i].size;
         }
         size_t go = offset > at ? (x / 3) % (offset - at + 1) : 0;
-        np_outbox_advance(&out, go, false, &released, &whole);
+        np_outbox_advance(&out, NULL, go, false, &released, &whole);
         at += go;
         CHECK_EQUAL(out.bytes, in - at);
     }
-    np_outbox_advance(&out, in - at, false, &released, &whole);
+    np_outbox_advance(&out, NULL, in - at, false, &released, &whole);
     while (out.count && out.bytes == 0)
-        np_outbox_advance(&out, 0, false, &released, &whole);
+        np_outbox_advance(&out, NULL, 0, false, &released, &whole);
     CHECK_EQUAL(whole.messages, messages);
     CHECK_EQUAL(whole.bytes, in);
     CHECK_EQUAL(out.sent_count, sent);

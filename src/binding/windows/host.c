@@ -6,6 +6,8 @@ const bool host_has_descriptors = false;
 
 void host_expect_large_messages(void) {}
 
+void host_prepare_large_buffer(void *data, size_t size) { (void)data, (void)size; }
+
 /* CPython's event that Ctrl-C sets, after it has noted the signal. */
 PyAPI_FUNC(void *) _PyOS_SigintEvent(void);
 

@@ -28,6 +28,12 @@ void np_link_init(np_link *link, int fd) {
     link->gid = cred.gid;
 }
 
+void np_link_none(np_link *link) {
+    memset(link, 0, sizeof *link);
+    link->source.kind = NP_SOURCE_LINK;
+    link->fd = -1;
+}
+
 /* ---- what epoll watches ------------------------------------------------ */
 
 static int watch_locked(np_link *link, uint32_t mask) {
@@ -111,6 +117,8 @@ void np_link_cancel(np_link *link) {
 void np_link_end_writes(np_link *link) { shutdown(link->fd, SHUT_RDWR); }
 
 void np_link_close(np_link *link) {
+    if (link->fd < 0)
+        return;
     if (link->port) {
         np_port_forget(link->port, link);
         /* A child of fork may keep the description alive, and with it epoll's

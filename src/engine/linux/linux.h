@@ -27,6 +27,9 @@ size_t np_runtime_directory(char *out, size_t capacity);
 /* address.c: as the system's calls take it; its size. */
 socklen_t np_socket_address(struct sockaddr_un *to, const char *address);
 
+/* dial.c: one attempt to connect, which never waits; the socket does not block. */
+np_code np_socket_connect(const char *address, int *fd, int *os);
+
 /* link.c: a larger send buffer, for large messages. */
 void np_socket_enlarge(int fd);
 

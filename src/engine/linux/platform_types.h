@@ -32,6 +32,7 @@ typedef struct np_operation {
     void *owner;                    /* the portable engine's */
     struct np_operation *next;      /* in np_port.ready */
     np_code ready_code;
+    int ready_os;
 } np_operation;
 
 typedef struct np_port {
@@ -74,6 +75,12 @@ typedef struct np_instance {
     np_link link;
     struct np_instance *next;       /* in np_listener.armed */
 } np_instance;
+
+typedef struct np_dial {
+    np_operation operation;
+    np_link link;                   /* fd -1: none */
+    uint64_t value;
+} np_dial;
 
 enum { NP_LISTENER_PORTS = 64 };
 

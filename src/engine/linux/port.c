@@ -63,7 +63,7 @@ static size_t take_ready(np_port *port, np_completion *out, size_t max) {
     while (port->ready && n < max) {
         np_operation *op = port->ready;
         port->ready = op->next;
-        out[n++] = (np_completion){.operation = op, .code = op->ready_code};
+        out[n++] = (np_completion){.operation = op, .code = op->ready_code, .os = op->ready_os};
     }
     if (!port->ready) {
         port->ready_tail = &port->ready;

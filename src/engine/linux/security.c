@@ -42,11 +42,13 @@ np_code np_link_check_peer(const np_link *link, const np_config *config, const c
     return NP_E_ACCESS;
 }
 
-np_code np_link_peer(const np_link *link, np_peer *out) {
+void np_link_peer(const np_link *link, np_peer *out) {
     *out = (np_peer){.pid = link->pid ? link->pid : -1, .uid = link->uid, .gid = link->gid};
+}
+
+void np_peer_look_up(np_peer *peer) {
     struct passwd entry, *found = NULL;
     char text[4096];
-    if (getpwuid_r(link->uid, &entry, text, sizeof text, &found) == 0 && found)
-        snprintf(out->user, sizeof out->user, "%s", found->pw_name);
-    return NP_OK;
+    if (getpwuid_r((uid_t)peer->uid, &entry, text, sizeof text, &found) == 0 && found)
+        snprintf(peer->user, sizeof peer->user, "%s", found->pw_name);
 }

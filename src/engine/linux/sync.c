@@ -1,26 +1,48 @@
 #include "sync.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-void np_cond_init(np_cond *c) {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
+/* ---- locks ------------------------------------------------------------- */
+
+/* Sleeps while *a is `value`, at most for timeout (NULL: no limit). */
+static bool sleep_while(np_atomic_u32 *a, uint32_t value, const struct timespec *timeout) {
+    return syscall(SYS_futex, a, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0) == 0
+           || errno != ETIMEDOUT;
+}
+
+static void wake(np_atomic_u32 *a, int count) {
+    syscall(SYS_futex, a, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+/* Whoever has slept can't know that nobody else does, and says that one does. */
+void np_mutex_sleep(np_mutex *m) {
+    while (np_swap32(&m->state, 2) != 0)
+        sleep_while(&m->state, 2, NULL);
+}
+
+void np_mutex_wake(np_mutex *m) { wake(&m->state, 1); }
+
+void np_cond_broadcast(np_cond *c) {
+    np_add32(&c->broadcasts, 1);
+    wake(&c->broadcasts, INT_MAX);
 }
 
 bool np_cond_wait_for(np_cond *c, np_mutex *m, int64_t timeout_ns) {
-    if (timeout_ns < 0) {
-        pthread_cond_wait(c, m);
-        return true;
-    }
-    int64_t end = np_now() + timeout_ns;
-    struct timespec t = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
-    return pthread_cond_timedwait(c, m, &t) != ETIMEDOUT;
+    struct timespec t = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    uint32_t seen = np_load32(&c->broadcasts);
+    np_mutex_unlock(m);
+    bool in_time = sleep_while(&c->broadcasts, seen, timeout_ns < 0 ? NULL : &t);
+    np_mutex_lock(m);
+    return in_time;
 }
+
+/* ---- threads ----------------------------------------------------------- */
 
 typedef struct {
     np_thread_main main;

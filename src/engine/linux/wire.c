@@ -83,33 +83,18 @@ np_code np_wire_pair(np_wire *a, np_wire *b, int *os) {
     return NP_OK;
 }
 
-static np_code dial_failed(int os) {
-    switch (os) {
-    case ENOENT:
-    case ENOTDIR:
-    case ECONNREFUSED: return NP_E_NOT_FOUND;
-    case EAGAIN: return NP_E_BUSY;
-    case EACCES:
-    case EPERM: return NP_E_ACCESS;
-    default: return np_code_from_os(os);
-    }
-}
-
-/* The connect itself never waits: one that would finds the queue full. */
 np_code np_wire_dial(np_wire *w, const char *address, int *os) {
-    struct sockaddr_un to;
-    socklen_t size = np_socket_address(&to, address);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int r = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&to, size);
-    int zero = 0;
-    if (r == 0 && ioctl(fd, FIONBIO, &zero) == 0) {
-        *w = (np_wire){.fd = fd};
-        return NP_OK;
-    }
-    *os = errno;
-    if (fd >= 0)
+    int fd, zero = 0;
+    np_code code = np_socket_connect(address, &fd, os);
+    if (code != NP_OK)
+        return code;
+    if (ioctl(fd, FIONBIO, &zero) != 0) {
+        *os = errno;
         close(fd);
-    return fd < 0 ? NP_E_SYSTEM : dial_failed(*os);
+        return NP_E_SYSTEM;
+    }
+    *w = (np_wire){.fd = fd};
+    return NP_OK;
 }
 
 np_code np_wire_dial_pause(const char *address, np_code why, int64_t pause_ns,

@@ -17,7 +17,12 @@ static void begin(np_link *link, np_operation *op, np_operation_kind kind) {
     op->data = NULL;
 }
 
-/* The handle was joined to the port when its instance was armed. */
+void np_link_none(np_link *link) {
+    *link = (np_link){.pid = -1};
+}
+
+/* The handle was joined to the port when its instance was armed, or when its
+ * dial completed. */
 np_code np_link_attach(np_link *link, np_port *port, const np_config *config, np_error *error) {
     (void)error;
     size_t size = config->message_buffer_size;

@@ -49,7 +49,7 @@ typedef struct np_link {
     HANDLE handle;                  /* NULL: none */
     np_port *port;                  /* that handle is joined to */
     bool byte_mode;
-    int64_t pid;                    /* of the client; -1: not known */
+    int64_t pid;                    /* of the peer; -1: not known */
     uint8_t *buffer;                /* for reads into no other memory; made by the first */
     size_t read_size;
 } np_link;
@@ -61,6 +61,14 @@ typedef struct np_instance {
     np_node node;                   /* in np_listener.armed */
     bool canceled;                  /* guarded by the listener's lock */
 } np_instance;
+
+typedef struct np_dial {
+    np_operation operation;         /* first: operations are cast to dials */
+    np_port *port;
+    np_link link;
+    uint64_t value;                 /* 0: a SID is no number */
+    struct np_attempt *attempt;     /* while it is outstanding; polling thread only */
+} np_dial;
 
 enum { NP_PIPE_PATH = 256 };        /* characters the system takes */
 

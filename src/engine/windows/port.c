@@ -10,6 +10,7 @@
 
 #include <winternl.h>
 
+#include "dial.h"
 #include "error.h"
 #include "link.h"
 #include "listen.h"
@@ -61,6 +62,8 @@ static void finish(np_operation *op, np_completion *out) {
         np_listener_accepted((np_instance *)op, out);
     else if (op->kind == NP_OP_READ)
         np_link_read_completed(op, out);
+    else if (op->kind == NP_OP_CONNECT)
+        np_dial_completed((np_dial *)op, out);
 }
 
 static size_t take_ready(np_port *port, np_completion *out, size_t max) {

@@ -2,6 +2,7 @@
  * and who did. */
 #include "security.h"
 
+#include <aclapi.h>
 #include <sddl.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,6 +73,36 @@ np_code np_security_descriptor(const np_config *config, void **out, np_error *er
     return np_error_set(error, NP_E_INVALID, GetLastError(), 0, 0);
 }
 
+/* What an elevated process makes is owned by the administrators, which is what
+ * its own token says too. */
+static bool is_default_owner(PSID sid) {
+    union {
+        TOKEN_OWNER owner;
+        BYTE room[sizeof(TOKEN_OWNER) + SECURITY_MAX_SID_SIZE];
+    } mine;
+    HANDLE token;
+    DWORD size;
+    if (!OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token))
+        return false;
+    bool is = GetTokenInformation(token, TokenOwner, &mine, sizeof mine, &size)
+              && EqualSid(mine.owner.Owner, sid);
+    CloseHandle(token);
+    return is;
+}
+
+bool np_security_is_owner(HANDLE pipe) {
+    user_sid me;
+    PSID owner = NULL;
+    PSECURITY_DESCRIPTOR descriptor = NULL;
+    if (GetSecurityInfo(pipe, SE_KERNEL_OBJECT, OWNER_SECURITY_INFORMATION, &owner, NULL, NULL,
+                        NULL, &descriptor) != ERROR_SUCCESS)
+        return false;
+    bool is = owner && read_user(GetCurrentProcess(), &me)
+              && (EqualSid(me.u.user.User.Sid, owner) || is_default_owner(owner));
+    LocalFree(descriptor);
+    return is;
+}
+
 /* The descriptor kept the others out. */
 np_code np_link_check_peer(const np_link *link, const np_config *config, const char *address,
                            np_error *error) {
@@ -100,18 +131,20 @@ static void describe(PSID sid, np_peer *out) {
         to_utf8(name, out->user, sizeof out->user);
 }
 
+void np_link_peer(const np_link *link, np_peer *out) {
+    *out = (np_peer){.pid = link->pid, .uid = -1, .gid = -1};
+}
+
 /* What can't be found out (the process has ended, or is not ours to look at)
  * stays empty. */
-np_code np_link_peer(const np_link *link, np_peer *out) {
-    *out = (np_peer){.pid = link->pid, .uid = -1, .gid = -1};
-    if (link->pid < 0)
-        return NP_OK;
-    HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, (DWORD)link->pid);
+void np_peer_look_up(np_peer *peer) {
+    if (peer->pid < 0)
+        return;
+    HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, (DWORD)peer->pid);
     if (!process)
-        return NP_OK;
-    user_sid peer;
-    if (read_user(process, &peer))
-        describe(peer.u.user.User.Sid, out);
+        return;
+    user_sid user;
+    if (read_user(process, &user))
+        describe(user.u.user.User.Sid, peer);
     CloseHandle(process);
-    return NP_OK;
 }

@@ -11,4 +11,7 @@ np_code np_security_sddl(const np_config *config, wchar_t *out, size_t cap, np_e
 /* The same as a descriptor, which LocalFree frees. */
 np_code np_security_descriptor(const np_config *config, void **out, np_error *error);
 
+/* Whether the pipe is this process's user's.  May block. */
+bool np_security_is_owner(HANDLE pipe);
+
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <winternl.h>
 
+#include "dial.h"
 #include "error.h"
 #include "security.h"
 #include "wire_wait.h"
@@ -97,45 +98,21 @@ void np_wire_close(np_wire *w) {
 
 intptr_t np_wire_handle(const np_wire *w) { return (intptr_t)w->handle; }
 
+/* The instance may be gone, or serve another client, by the time it is used. */
 static np_code dial_failed(DWORD error, int *os) {
+    np_code code = np_dial_code(error);
     *os = (int)error;
-    switch (error) {
-    case ERROR_FILE_NOT_FOUND:
-    /* The instance was closed, or another client was served, meanwhile. */
-    case ERROR_PIPE_NOT_CONNECTED:
-    case ERROR_NO_DATA:
-    case ERROR_BROKEN_PIPE: return NP_E_NOT_FOUND;
-    case ERROR_PIPE_BUSY: return NP_E_BUSY;
-    case ERROR_ACCESS_DENIED: return NP_E_ACCESS;
-    default: return np_code_from_os((int)error);
-    }
+    return code == NP_E_BROKEN ? NP_E_NOT_FOUND : code;
 }
 
 static bool widen(const char *address, wchar_t out[NP_PIPE_PATH + 1]) {
     return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, address, -1, out, NP_PIPE_PATH + 1);
 }
 
-/* The server may look at who the client is, and not act in its name. */
-static DWORD open_pipe(const wchar_t *path, HANDLE *out) {
-    HANDLE handle = CreateFileW(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING,
-                                FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT
-                                    | SECURITY_IDENTIFICATION, NULL);
-    if (handle == INVALID_HANDLE_VALUE)
-        return GetLastError();
-    DWORD mode = PIPE_READMODE_MESSAGE;
-    if (!SetNamedPipeHandleState(handle, &mode, NULL, NULL)) {
-        DWORD error = GetLastError();
-        CloseHandle(handle);
-        return error;
-    }
-    *out = handle;
-    return 0;
-}
-
 np_code np_wire_dial(np_wire *w, const char *address, int *os) {
     wchar_t path[NP_PIPE_PATH + 1];
     HANDLE handle = NULL;
-    DWORD error = widen(address, path) ? open_pipe(path, &handle) : GetLastError();
+    DWORD error = widen(address, path) ? np_dial_open(path, false, &handle) : GetLastError();
     return error ? dial_failed(error, os) : np_wire_open(w, handle, os);
 }
 
@@ -181,7 +158,7 @@ np_code np_wire_pair(np_wire *a, np_wire *b, int *os) {
     if (first == INVALID_HANDLE_VALUE)
         return NP_E_SYSTEM;
     HANDLE second = NULL;
-    *os = (int)open_pipe(path, &second);
+    *os = (int)np_dial_open(path, false, &second);
     if (*os) {
         CloseHandle(first);
         return NP_E_SYSTEM;

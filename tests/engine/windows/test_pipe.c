@@ -4,6 +4,7 @@
 #include <string.h>
 #include <windows.h>
 
+#include "dial.h"
 #include "listen.h"
 #include "security.h"
 #include "server.h"
@@ -200,7 +201,51 @@ static void the_peer_has_a_pid_and_a_sid(void) {
     server_end(s);
 }
 
+/* ---- the engine as a client -------------------------------------------- */
+
+static void a_client_lets_no_server_act_for_it(void) {
+    CHECK(np_dial_flags() & SECURITY_SQOS_PRESENT);
+    CHECK((np_dial_flags() & (SECURITY_IMPERSONATION | SECURITY_DELEGATION | SECURITY_IDENTIFICATION))
+          == SECURITY_IDENTIFICATION);
+    CHECK(np_dial_flags() & FILE_FLAG_OVERLAPPED);
+}
+
+static void a_client_reads_messages_or_bytes(void) {
+    for (unsigned byte_mode = 0; byte_mode < 2; byte_mode++) {
+        server *s = server_new(), *m = server_new();
+        s->config.byte_mode = m->config.byte_mode = byte_mode;
+        m->dials = true;
+        server_start(s);
+        server_start(m);
+        peer *p = server_dial(m, s->name, 5000);
+        UNTIL_EQUAL(np_load32(&p->connected), 1);
+        DWORD state = 0;
+        CHECK(GetNamedPipeHandleStateW((HANDLE)np_connection_handle(p->connection), &state, NULL,
+                                       NULL, NULL, NULL, 0));
+        CHECK_EQUAL((state & PIPE_READMODE_MESSAGE) != 0, !byte_mode);
+        np_peer who;
+        CHECK_EQUAL(np_connection_peer(p->connection, &who), NP_OK);
+        CHECK_EQUAL(who.pid, GetCurrentProcessId());
+        server_end(m);
+        server_end(s);
+    }
+}
+
+static void a_server_of_this_user_is_taken(void) {
+    server *s = server_new(), *m = server_new();
+    m->dials = m->config.owner_only = true;
+    server_start(s);
+    server_start(m);
+    peer *p = server_dial(m, s->name, 5000);
+    UNTIL_EQUAL(np_load32(&p->connected), 1);
+    server_end(m);
+    server_end(s);
+}
+
 static const test pipe_tests[] = {
+    {"a client lets no server act for it", a_client_lets_no_server_act_for_it, 0},
+    {"a client reads messages or bytes", a_client_reads_messages_or_bytes, MODE_FREE},
+    {"a server of this user is taken", a_server_of_this_user_is_taken, MODE_FREE},
     {"names are leaves or pipe paths", names_are_leaves_or_pipe_paths, 0},
     {"every instance refuses remote clients", every_instance_refuses_remote_clients, 0},
     {"access becomes a protected list", access_becomes_a_protected_list, 0},

@@ -1,4 +1,4 @@
-/* npipes.Server from start to stop, and the threads that run its loop. */
+/* A Server or ClientManager from start to stop, and the threads that run its loop. */
 #include "bridge.h"
 
 #define STOP_SLICE_NS INT64_C(100000000)    /* how often a waiting stop() looks for signals */
@@ -6,7 +6,7 @@
 
 /* ---- handlers ---------------------------------------------------------- */
 
-int server_resolve_handler(server_object *self, handler_index i) {
+int endpoint_resolve_handler(endpoint_object *self, handler_index i) {
     PyObject *found = PyObject_GetAttrString((PyObject *)self, handler_names[i]);
     if (!found)
         return -1;
@@ -15,9 +15,9 @@ int server_resolve_handler(server_object *self, handler_index i) {
     if (found == Py_None) {
         Py_DECREF(found);
     } else if (PyMethod_Check(found) && PyMethod_GET_SELF(found) == (PyObject *)self) {
-        /* Keeping the bound method would keep the server alive by itself. */
+        /* Keeping the bound method would keep the object alive by itself. */
         new.callable = Py_NewRef(PyMethod_GET_FUNCTION(found));
-        new.takes_server = true;
+        new.takes_self = true;
         Py_DECREF(found);
     } else {
         new.callable = found;
@@ -29,9 +29,9 @@ int server_resolve_handler(server_object *self, handler_index i) {
     return 0;
 }
 
-static int resolve_all(server_object *self) {
+static int resolve_all(endpoint_object *self) {
     for (int i = 0; i < HANDLER_COUNT; i++) {
-        if (server_resolve_handler(self, (handler_index)i) < 0)
+        if (endpoint_resolve_handler(self, (handler_index)i) < 0)
             return -1;
         PyObject *callable = self->resolved[i].callable;
         if (callable && !PyCallable_Check(callable)) {
@@ -45,7 +45,7 @@ static int resolve_all(server_object *self) {
 
 /* ---- start ------------------------------------------------------------- */
 
-static void enlist(server_object *self) {
+static void enlist(endpoint_object *self) {
     if (self->listed)
         return;
     self->next_running = self->state->running;
@@ -53,8 +53,8 @@ static void enlist(server_object *self) {
     self->listed = true;
 }
 
-void server_unlist(server_object *self) {
-    server_object **at = &self->state->running;
+void endpoint_unlist(endpoint_object *self) {
+    endpoint_object **at = &self->state->running;
     while (*at && *at != self)
         at = &(*at)->next_running;
     if (*at)
@@ -63,16 +63,16 @@ void server_unlist(server_object *self) {
 }
 
 /* Lets go of the run before this one.  -1: it has not ended yet. */
-static int retire(server_object *self) {
+static int retire(endpoint_object *self) {
     np_endpoint *old = self->endpoint;
     if (!old)
         return 0;
     if (np_endpoint_is_inside(old)) {
-        PyErr_SetString(PyExc_RuntimeError, "the server is stopping; it can start again when the "
-                        "handler that runs now has returned");
+        PyErr_Format(PyExc_RuntimeError, "the %s is stopping; it can start again when the "
+                     "handler that runs now has returned", self->kind->noun);
         return -1;
     }
-    PyObject *stopped = server_stop((PyObject *)self, NULL);
+    PyObject *stopped = endpoint_stop((PyObject *)self, NULL);
     Py_XDECREF(stopped);
     if (!stopped)
         return -1;
@@ -84,54 +84,55 @@ static int retire(server_object *self) {
     return 0;
 }
 
-static PyObject *listen(server_object *self, const char *name) {
+PyObject *endpoint_open(endpoint_object *self, const np_config *given, const char *name) {
     np_host host;
     np_error error;
     np_endpoint *ep;
+    PyObject *shown = self->name ? self->name : Py_None;
     bridge_host(self->bridge, &host);
-    self->config.want_sent = self->resolved[ON_SENT].callable != NULL;
-    np_config config = self->config;
-    if (config.access == NP_ACCESS_SDDL) {
-        config.access_sddl = PyUnicode_AsUTF8(self->access);
-        if (!config.access_sddl)
-            return NULL;
-    }
+    np_config config = *given;
+    config.want_sent = self->resolved[ON_SENT].callable != NULL;
     np_code code = np_endpoint_new(&config, &host, &ep, &error);
     if (code != NP_OK) {
         error.code = code;
-        return errors_raise_start(&error, self->name, name);
+        return errors_raise_start(&error, shown, name ? name : "");
     }
     bridge_retain(self->bridge);    /* the endpoint's */
-    /* Workers may deliver before listen returns. */
+    /* Workers may deliver before it has started. */
     self->endpoint = ep;
-    Py_BEGIN_ALLOW_THREADS
-    code = np_endpoint_listen(ep, name, &error);
-    Py_END_ALLOW_THREADS
+    if (name) {
+        Py_BEGIN_ALLOW_THREADS
+        code = np_endpoint_listen(ep, name, &error);
+        Py_END_ALLOW_THREADS
+    } else {
+        /* Soon done, and threads that connect first at a time start it once. */
+        code = np_endpoint_open(ep, &error);
+    }
     if (code == NP_OK) {
         enlist(self);
         Py_RETURN_NONE;
     }
     error.code = code;
-    errors_raise_start(&error, self->name, np_endpoint_address(ep));
+    errors_raise_start(&error, shown, np_endpoint_address(ep));
     self->endpoint = NULL;
     np_endpoint_release(ep);
     return NULL;
 }
 
-PyObject *server_start(PyObject *op, PyObject *unused) {
+PyObject *endpoint_start(PyObject *op, PyObject *unused) {
     (void)unused;
-    server_object *self = (server_object *)op;
+    endpoint_object *self = (endpoint_object *)op;
     if (self->endpoint && np_endpoint_is_running(self->endpoint))
         Py_RETURN_NONE;
     if (self->starting) {
-        PyErr_SetString(PyExc_RuntimeError, "another thread is starting this server");
+        PyErr_Format(PyExc_RuntimeError, "another thread is starting this %s",
+                     self->kind->noun);
         return NULL;
     }
     self->starting = true;
-    PyObject *result = NULL, *encoded = NULL;
-    if (retire(self) == 0 && resolve_all(self) == 0 && PyUnicode_FSConverter(self->name, &encoded))
-        result = listen(self, PyBytes_AS_STRING(encoded));
-    Py_XDECREF(encoded);
+    PyObject *result = NULL;
+    if (retire(self) == 0 && resolve_all(self) == 0)
+        result = self->kind->open(self);
     self->starting = false;
     return result;
 }
@@ -160,14 +161,15 @@ static void stop_begin(np_endpoint *ep) {
     Py_END_ALLOW_THREADS
 }
 
-PyObject *server_stop(PyObject *op, PyObject *unused) {
+PyObject *endpoint_stop(PyObject *op, PyObject *unused) {
     (void)unused;
-    server_object *self = (server_object *)op;
+    endpoint_object *self = (endpoint_object *)op;
     np_endpoint *ep = self->endpoint;
     if (!ep)
         Py_RETURN_NONE;
     PyObject *pending = NULL;
     np_endpoint_retain(ep);
+    self->stopping++;
     stop_begin(ep);
     int done = 0;
     while (!done && !PyErr_Occurred()) {
@@ -175,8 +177,9 @@ PyObject *server_stop(PyObject *op, PyObject *unused) {
         if (!done)
             PyErr_CheckSignals();
     }
+    self->stopping--;
     if (self->listed && done && self->endpoint == ep && !np_endpoint_is_inside(ep))
-        server_unlist(self);
+        endpoint_unlist(self);
     np_endpoint_release(ep);
     if (pending && !PyErr_Occurred())
         put_exception(pending);
@@ -187,7 +190,7 @@ PyObject *server_stop(PyObject *op, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-void server_stop_quietly(server_object *self, int64_t timeout_ns) {
+void endpoint_stop_quietly(endpoint_object *self, int64_t timeout_ns) {
     np_endpoint *ep = self->endpoint;
     if (!ep)
         return;
@@ -204,8 +207,7 @@ void server_stop_quietly(server_object *self, int64_t timeout_ns) {
 
 /* ---- the message loop -------------------------------------------------- */
 
-/* Seconds as nanoseconds; None is -1. */
-static int parse_timeout(PyObject *value, int64_t *out) {
+int endpoint_timeout(PyObject *value, int64_t *out) {
     *out = -1;
     if (value == Py_None)
         return 0;
@@ -222,16 +224,16 @@ static int parse_timeout(PyObject *value, int64_t *out) {
     return 0;
 }
 
-static np_endpoint *running_endpoint(server_object *self, const char *method) {
+static np_endpoint *running_endpoint(endpoint_object *self, const char *method) {
     np_endpoint *ep = self->endpoint;
     if (ep && np_endpoint_is_forked(ep)) {
-        PyErr_Format(PyExc_RuntimeError, "%s(): the server belongs to the parent process, and "
-                     "can't be used in a child of fork", method);
+        PyErr_Format(PyExc_RuntimeError, "%s(): the %s belongs to the parent process, and "
+                     "can't be used in a child of fork", method, self->kind->noun);
         return NULL;
     }
     if (!ep || np_endpoint_has_stopped(ep)) {
-        PyErr_Format(PyExc_RuntimeError, "%s(): the server is not running; start() it first",
-                     method);
+        PyErr_Format(PyExc_RuntimeError, "%s(): the %s is not running; start() it first", method,
+                     self->kind->noun);
         return NULL;
     }
     np_endpoint_retain(ep);
@@ -264,14 +266,14 @@ static PyObject *busy(const char *method) {
                         method);
 }
 
-PyObject *server_run(PyObject *op, PyObject *args, PyObject *kwargs) {
+PyObject *endpoint_run(PyObject *op, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"timeout", NULL};
     PyObject *timeout = Py_None;
     int64_t ns;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:run", names, &timeout)
-        || parse_timeout(timeout, &ns) < 0)
+        || endpoint_timeout(timeout, &ns) < 0)
         return NULL;
-    np_endpoint *ep = running_endpoint((server_object *)op, "run");
+    np_endpoint *ep = running_endpoint((endpoint_object *)op, "run");
     if (!ep)
         return NULL;
     bridge_thread t;
@@ -289,14 +291,14 @@ PyObject *server_run(PyObject *op, PyObject *args, PyObject *kwargs) {
     Py_RETURN_NONE;
 }
 
-PyObject *server_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
+PyObject *endpoint_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"timeout", NULL};
     PyObject *timeout = NULL;
     int64_t ns = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:dispatch", names, &timeout)
-        || (timeout && parse_timeout(timeout, &ns) < 0))
+        || (timeout && endpoint_timeout(timeout, &ns) < 0))
         return NULL;
-    server_object *self = (server_object *)op;
+    endpoint_object *self = (endpoint_object *)op;
     np_endpoint *ep = running_endpoint(self, "dispatch");
     if (!ep)
         return NULL;
@@ -313,17 +315,17 @@ PyObject *server_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
     return n < 0 ? busy("dispatch") : PyLong_FromLongLong(n);
 }
 
-PyObject *server_quit(PyObject *op, PyObject *unused) {
+PyObject *endpoint_quit(PyObject *op, PyObject *unused) {
     (void)unused;
-    np_endpoint *ep = ((server_object *)op)->endpoint;
+    np_endpoint *ep = ((endpoint_object *)op)->endpoint;
     if (ep)
         np_endpoint_quit(ep);
     Py_RETURN_NONE;
 }
 
-PyObject *server_fileno(PyObject *op, PyObject *unused) {
+PyObject *endpoint_fileno(PyObject *op, PyObject *unused) {
     (void)unused;
-    server_object *self = (server_object *)op;
+    endpoint_object *self = (endpoint_object *)op;
     if (!host_has_descriptors) {
         PyErr_SetString(PyExc_NotImplementedError,
                         "this system has no descriptor for it; use wait_handle");
