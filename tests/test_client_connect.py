@@ -12,6 +12,7 @@ from support import (
     echo,
     linux_only,
     raw_client,
+    run_python,
     running,
     seconds,
     windows_only,
@@ -149,19 +150,20 @@ def test_a_socket_that_is_not_for_this_user_is_told(serve):
 
 @linux_only
 @pytest.mark.skipif(not WINDOWS and os.geteuid() != 0, reason="takes root to become another user")
-def test_another_user_is_refused(serve, tmp_path):
+def test_another_user_is_refused(serve):
     server = serve(f"/tmp/np-refused-{os.getpid()}", access=0o600)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
+    run_python("""
+        import os, sys
+        import npipes
+
+        os.setuid(65534)
         try:
-            os.setuid(65534)
-            npipes.connect(server.address)
+            npipes.connect(sys.argv[1])
         except npipes.AccessDeniedError as error:
-            code = 0 if server.address in str(error) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            assert sys.argv[1] in str(error)
+        else:
+            raise AssertionError("not refused")
+        """, server.address)
 
 
 @linux_only

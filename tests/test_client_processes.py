@@ -1,7 +1,6 @@
 """A Client in a child of fork, and on its way to another process."""
 
 import multiprocessing
-import os
 import pickle
 import sys
 from multiprocessing import reduction, resource_sharer

@@ -13,7 +13,7 @@ from support import (
     Outcome,
     linux_only,
     needs_names_of_ones_own,
-    raw_client,
+    run_python,
     windows_only,
 )
 
@@ -217,13 +217,16 @@ def test_access_may_be_sddl(pipe_name):
                     reason="takes root to become another user")
 def test_a_client_of_another_user_is_none():
     with npipes.Listener(f"@np-listener-{os.getpid()}", access="everyone") as listener:
-        pid = os.fork()
-        if pid == 0:
-            os.setuid(65534)
-            with raw_client(listener.address) as refused:
-                os._exit(0 if refused.recv(1) == b"" else 1)
         accepting = Outcome(listener.accept, timeout=TIMEOUT)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        run_python("""
+            import os, socket, sys
+
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as refused:
+                refused.settimeout(20)
+                refused.connect("\\0" + sys.argv[1][1:])
+                assert refused.recv(1) == b""
+            """, listener.address)
         assert accepting.is_waiting()
         with npipes.connect(listener.address) as client, accepting.get() as conn:
             client.send_bytes(b"x")
@@ -231,7 +234,7 @@ def test_a_client_of_another_user_is_none():
 
 
 @linux_only
-def test_a_listener_replaces_what_a_crash_left_behind(tmp_path):
+def test_a_listener_replaces_what_a_crash_left_behind():
     import socket
 
     path = f"/tmp/np-stale-{os.getpid()}"
@@ -240,3 +243,18 @@ def test_a_listener_replaces_what_a_crash_left_behind(tmp_path):
     with npipes.Listener(path) as listener, npipes.connect(path), listener.accept():
         pass
     assert not os.path.exists(path)
+
+
+def test_threads_that_accepted_and_ended_take_no_client_with_them(listener):
+    """The system cancels what a thread waits for when it ends; the address waits on."""
+    for _ in range(5):
+        accepting = [Outcome(listener.accept, timeout=0.02) for _ in range(3)]
+        for outcome in accepting:
+            with pytest.raises(npipes.PipeTimeoutError):
+                outcome.get()
+    for number in range(12):
+        calling = Outcome(npipes.call, listener.address, b"%d" % number, timeout=TIMEOUT)
+        conn = Outcome(listener.accept, timeout=TIMEOUT).get()
+        with conn:
+            conn.send_bytes(conn.recv_bytes(timeout=TIMEOUT))
+            assert calling.get() == b"%d" % number

@@ -1,5 +1,5 @@
 /* Functions of the module that make Clients. */
-#include "blocking.h"
+#include "client.h"
 
 const char blocking_connect_doc[] =
     "connect($module, name, *, timeout=5.0, authkey=None, max_message_size=67108864)\n--\n\n"
@@ -22,15 +22,6 @@ int blocking_address(PyObject *name, char out[NP_ADDRESS_MAX]) {
     if (error.code == NP_OK)
         return 0;
     errors_raise_start(&error, name, "");
-    return -1;
-}
-
-int blocking_refuse_authkey(PyObject *authkey) {
-    if (authkey == Py_None)
-        return 0;
-    PyErr_SetString(PyExc_NotImplementedError,
-                    "authkey is not supported yet: it must be None.  By default only processes "
-                    "of this user can connect (access='user')");
     return -1;
 }
 
@@ -74,7 +65,7 @@ PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {
     np_code code = NP_E_INTERRUPTED;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO&:connect", names, &name, &timeout,
                                      &authkey, blocking_size, &max_message_size)
-        || blocking_refuse_authkey(authkey) < 0 || blocking_address(name, address) < 0)
+        || config_authkey(authkey) < 0 || blocking_address(name, address) < 0)
         return NULL;
     PyObject *seconds = timeout ? Py_NewRef(timeout) : PyFloat_FromDouble(5.0);
     int ready = seconds ? patience_begin(&p, seconds) : -1;
@@ -126,20 +117,15 @@ PyObject *blocking_adopt(PyObject *module, PyObject *args) {
     module_state *state = state_of_module(module);
     Py_ssize_t handle;
     PyObject *address;
-    int readable, writable, os = 0;
+    int readable, writable;
     unsigned long long max_message_size;
     if (!PyArg_ParseTuple(args, "nO&ppK:_adopt", &handle, PyUnicode_FSConverter, &address,
                           &readable, &writable, &max_message_size))
         return NULL;
-    np_wire wire;
     np_channel *channel;
-    np_error error = {.activity = NP_DOING_CONNECT};
+    np_error error;
     PyObject *client = NULL;
-    error.code = np_wire_adopt(&wire, handle, &os);
-    error.os = os;
-    if (error.code == NP_OK)
-        error.code = np_channel_new(&wire, &channel, &error);
-    if (error.code == NP_OK)
+    if (np_channel_adopt(handle, &channel, &error) == NP_OK)
         client = client_new(state, channel, PyBytes_AS_STRING(address), max_message_size);
     else
         errors_raise(state, &error, PyBytes_AS_STRING(address));

@@ -1,6 +1,6 @@
 /* npipes.Client: the object.  What it sends and receives is in client_send.c
  * and client_receive.c. */
-#include "blocking.h"
+#include "client.h"
 
 #include <structmember.h>
 
@@ -15,7 +15,7 @@ PyObject *client_new(module_state *state, np_channel *channel, const char *addre
     self->state = state;
     self->channel = channel;
     self->readable = self->writable = true;
-    channel->max_message_size = max_message_size;
+    np_channel_set_max_message_size(channel, max_message_size);
     self->address = PyBytes_FromString(address);
     if (!self->address)
         Py_CLEAR(self);
@@ -35,7 +35,7 @@ static void dealloc(PyObject *op) {
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);
     if (self->channel) {
-        Py_XDECREF((PyObject *)self->channel->in.owner);
+        Py_XDECREF((PyObject *)np_channel_incoming(self->channel)->owner);
         np_channel_free(self->channel);
     }
     Py_XDECREF(self->address);
@@ -47,7 +47,7 @@ static PyObject *repr(PyObject *op) {
     client_object *self = (client_object *)op;
     return PyUnicode_FromFormat("<npipes.Client on %s, %s, at %p>",
                                 PyBytes_AS_STRING(self->address),
-                                np_gate_is_closed(&self->channel->gate) ? "closed" : "connected",
+                                np_channel_is_closed(self->channel) ? "closed" : "connected",
                                 self);
 }
 
@@ -59,7 +59,7 @@ PyObject *client_raise(client_object *self, np_error *error, const patience *p) 
 }
 
 static int check_open(client_object *self) {
-    if (!np_gate_is_closed(&self->channel->gate))
+    if (!np_channel_is_closed(self->channel))
         return 0;
     np_error error = {.code = NP_E_CLOSED};
     errors_raise(self->state, &error, PyBytes_AS_STRING(self->address));
@@ -126,7 +126,7 @@ static int poll_patience(patience *p, PyObject *timeout) {
         return -1;
     if (timeout && !(seconds < 0))
         return patience_begin(p, timeout);
-    *p = (patience){.wait = {.deadline = np_now()}};
+    *p = (patience){.wait = {.deadline = np_clock()}};
     return 0;
 }
 
@@ -159,7 +159,7 @@ static PyObject *client_fileno(PyObject *op, PyObject *unused) {
     client_object *self = (client_object *)op;
     if (check_open(self) < 0)
         return NULL;
-    return PyLong_FromSsize_t(np_wire_handle(&self->channel->wire));
+    return PyLong_FromSsize_t(np_channel_handle(self->channel));
 }
 
 static PyObject *client_close(PyObject *op, PyObject *unused) {
@@ -183,7 +183,7 @@ static PyObject *leave(PyObject *op, PyObject *args) {
 static PyObject *reduce(PyObject *op, PyObject *unused) {
     (void)unused;
     client_object *self = (client_object *)op;
-    const np_incoming *in = &self->channel->in;
+    const np_incoming *in = np_channel_incoming(self->channel);
     if (check_open(self) < 0)
         return NULL;
     if (in->known || in->header_size) {
@@ -201,7 +201,7 @@ static PyObject *reduce(PyObject *op, PyObject *unused) {
 
 static PyObject *get_closed(PyObject *op, void *unused) {
     (void)unused;
-    return PyBool_FromLong(np_gate_is_closed(&((client_object *)op)->channel->gate));
+    return PyBool_FromLong(np_channel_is_closed(((client_object *)op)->channel));
 }
 
 static PyObject *get_address(PyObject *op, void *unused) {
@@ -212,7 +212,8 @@ static PyObject *get_address(PyObject *op, void *unused) {
 
 static PyObject *get_max_message_size(PyObject *op, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(((client_object *)op)->channel->max_message_size);
+    return PyLong_FromUnsignedLongLong(
+        np_channel_max_message_size(((client_object *)op)->channel));
 }
 
 static PyObject *get_holds(PyObject *op, void *unused) {
@@ -222,7 +223,7 @@ static PyObject *get_holds(PyObject *op, void *unused) {
 
 static PyObject *get_got_empty(PyObject *op, void *unused) {
     (void)unused;
-    return PyBool_FromLong(np_wire_holds(&((client_object *)op)->channel->wire));
+    return PyBool_FromLong(np_channel_took_empty(((client_object *)op)->channel));
 }
 
 static int set_got_empty(PyObject *op, PyObject *value, void *unused) {
@@ -230,7 +231,7 @@ static int set_got_empty(PyObject *op, PyObject *value, void *unused) {
     int truth = value ? PyObject_IsTrue(value) : 0;
     if (truth < 0)
         return -1;
-    np_wire_set_holds(&((client_object *)op)->channel->wire, truth);
+    np_channel_set_took_empty(((client_object *)op)->channel, truth);
     return 0;
 }
 

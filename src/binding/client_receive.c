@@ -1,6 +1,6 @@
 /* What a Client receives: straight into the bytes object, or the buffer, that
  * the caller gets. */
-#include "blocking.h"
+#include "client.h"
 
 /* ---- memory ------------------------------------------------------------ */
 
@@ -10,13 +10,12 @@ static int give_bytes(client_object *self, size_t size) {
         self->state->expects_large = true;
         host_expect_large_messages();
     }
-    PyObject *bytes = c->in.owner;
+    PyObject *bytes = np_channel_incoming(c)->owner;
     if (!bytes) {
         bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     } else if (_PyBytes_Resize(&bytes, (Py_ssize_t)size) < 0) {
         /* It is gone, and with it what came of the message. */
-        c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_RECEIVE, .value = size};
-        np_channel_received(c);
+        np_channel_lost(c);
     }
     if (!bytes)
         return -1;
@@ -25,7 +24,7 @@ static int give_bytes(client_object *self, size_t size) {
 }
 
 static PyObject *take_message(client_object *self) {
-    np_incoming *in = &self->channel->in;
+    const np_incoming *in = np_channel_incoming(self->channel);
     PyObject *bytes = in->owner;
     if (!bytes)
         bytes = PyBytes_FromStringAndSize((const char *)in->data, (Py_ssize_t)in->arrived);
@@ -46,7 +45,7 @@ typedef struct target {
 } target;
 
 static int make_room(client_object *self, target *to) {
-    np_incoming *in = &self->channel->in;
+    const np_incoming *in = np_channel_incoming(self->channel);
     if (to && !to->lent && !in->owner && in->expected <= to->size) {
         np_channel_room(self->channel, NULL, to->data, (size_t)in->expected);
         to->lent = true;
@@ -62,8 +61,7 @@ static int take_back(client_object *self, target *to) {
     to->lent = false;
     int r = give_bytes(self, np_channel_wanted(self->channel));
     if (r < 0) {
-        np_channel_received(self->channel);
-        self->channel->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_RECEIVE};
+        np_channel_lost(self->channel);
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
@@ -79,7 +77,7 @@ static int receive_steps(client_object *self, patience *p, uint64_t limit, targe
     np_channel *c = self->channel;
     np_error error;
     np_code code = NP_E_TIMEOUT;
-    if (NP_WIRE_TRIES && !np_channel_expects_wait(c)) {
+    if (np_channel_tries && !np_channel_expects_wait(c)) {
         np_wait at_once = {.deadline = NP_AT_ONCE};
         code = np_channel_receive(c, &at_once, limit, &error);
         if (code == NP_WANTED && make_room(self, to) < 0)
@@ -186,7 +184,7 @@ static PyObject *raise_too_short(client_object *self) {
 }
 
 static PyObject *receive_into(client_object *self, patience *p, target *to) {
-    np_incoming *in = &self->channel->in;
+    const np_incoming *in = np_channel_incoming(self->channel);
     int r = receive_steps(self, p, UINT64_MAX, to);
     if (r < 0 && to->lent && in->known)
         take_back(self, to);
@@ -238,20 +236,18 @@ static int append(PyObject *list, PyObject *message) {
 static int take_some(client_object *self, PyObject *list, size_t max, bool *more) {
     np_slice slices[TAKE];
     np_error error;
-    size_t count, bytes = 0;
+    size_t count;
     size_t room = max - (size_t)PyList_GET_SIZE(list);
-    if (np_channel_take(self->channel, slices, room < TAKE ? room : TAKE, &count, &error)
-        != NP_OK) {
+    if (np_channel_take(self->channel, slices, room < TAKE ? room : TAKE, &count, more,
+                        &error) != NP_OK) {
         errors_raise(self->state, &error, PyBytes_AS_STRING(self->address));
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
         const char *data = (const char *)slices[i].data;
-        bytes += slices[i].size;
         if (append(list, PyBytes_FromStringAndSize(data, (Py_ssize_t)slices[i].size)) < 0)
             return -1;
     }
-    *more = count == TAKE || bytes > NP_CHANNEL_CHUNK / 2;
     return (int)count;
 }
 
@@ -281,7 +277,7 @@ static int receive_first(client_object *self, patience *p, PyObject *list) {
 static int receive_many(client_object *self, patience *p, PyObject *list, size_t max) {
     int took = 0;
     bool more = true;
-    if (NP_WIRE_TRIES) {
+    if (np_channel_tries) {
         if (!np_channel_expects_wait(self->channel))
             took = take_some(self, list, max, &more);
         if (took == 0 && wait_for_some(self, p) < 0)
@@ -294,7 +290,7 @@ static int receive_many(client_object *self, patience *p, PyObject *list, size_t
     while (took > 0 && more && (size_t)PyList_GET_SIZE(list) < max)
         took = take_some(self, list, max, &more);
     /* An end that stays is the next call's: this one has messages to give. */
-    if (took < 0 && PyList_GET_SIZE(list) && self->channel->end.code != NP_OK) {
+    if (took < 0 && PyList_GET_SIZE(list) && np_channel_holds(self->channel)) {
         PyErr_Clear();
         took = 0;
     }

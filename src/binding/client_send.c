@@ -1,6 +1,6 @@
 /* What a Client sends.  Small messages go out with the GIL held, when the system
  * takes them at once. */
-#include "blocking.h"
+#include "client.h"
 
 enum { RELEASE_GIL_SIZE = 64 * 1024 };
 
@@ -9,7 +9,7 @@ enum { RELEASE_GIL_SIZE = 64 * 1024 };
 static int send_steps(client_object *self, patience *p, np_outgoing *out, size_t total) {
     np_error error;
     np_code code = NP_E_TIMEOUT;
-    if (NP_WIRE_TRIES && total < RELEASE_GIL_SIZE) {
+    if (np_channel_tries && total < RELEASE_GIL_SIZE) {
         np_wait at_once = {.deadline = NP_AT_ONCE};
         code = np_channel_send(self->channel, out, &at_once, &error);
     }

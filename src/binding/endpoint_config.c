@@ -119,6 +119,10 @@ static PyObject *get_authkey(PyObject *op, void *unused) {
 
 static int set_authkey(PyObject *op, PyObject *value, void *unused) {
     (void)op, (void)unused;
+    return config_authkey(value);
+}
+
+int config_authkey(PyObject *value) {
     if (value == Py_None)
         return 0;
     PyErr_SetString(PyExc_NotImplementedError,

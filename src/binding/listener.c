@@ -1,5 +1,5 @@
 /* npipes.Listener. */
-#include "blocking.h"
+#include "client.h"
 
 #include <structmember.h>
 
@@ -54,7 +54,7 @@ static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
     np_config_init(&config);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$OOO&:Listener", names, &name, &authkey,
                                      &access, blocking_size, &config.max_message_size)
-        || blocking_refuse_authkey(authkey) < 0 || (access && config_access(&config, access) < 0))
+        || config_authkey(authkey) < 0 || (access && config_access(&config, access) < 0))
         return -1;
     if (self->door) {
         PyErr_SetString(PyExc_RuntimeError, "a Listener can't be initialised twice");
@@ -88,7 +88,7 @@ static void dealloc(PyObject *op) {
 
 static PyObject *repr(PyObject *op) {
     listener_object *self = (listener_object *)op;
-    bool closed = !self->door || np_gate_is_closed(&self->door->gate);
+    bool closed = !self->door || np_door_is_closed(self->door);
     return PyUnicode_FromFormat("<npipes.Listener on %s, %s, at %p>",
                                 self->address ? PyBytes_AS_STRING(self->address) : "nothing",
                                 closed ? "closed" : "open", self);
@@ -164,11 +164,11 @@ static PyObject *listener_fileno(PyObject *op, PyObject *unused) {
         PyErr_SetString(PyExc_NotImplementedError, "this system has no descriptor for it");
         return NULL;
     }
-    if (np_gate_is_closed(&self->door->gate)) {
+    if (np_door_is_closed(self->door)) {
         np_error error = {.code = NP_E_CLOSED, .activity = NP_DOING_ACCEPT};
         return errors_raise(self->state, &error, PyBytes_AS_STRING(self->address));
     }
-    return PyLong_FromSsize_t(np_wire_listener_handle(&self->door->listener));
+    return PyLong_FromSsize_t(np_door_handle(self->door));
 }
 
 /* ---- attributes -------------------------------------------------------- */
@@ -176,7 +176,7 @@ static PyObject *listener_fileno(PyObject *op, PyObject *unused) {
 static PyObject *get_closed(PyObject *op, void *unused) {
     (void)unused;
     listener_object *self = (listener_object *)op;
-    return PyBool_FromLong(!self->door || np_gate_is_closed(&self->door->gate));
+    return PyBool_FromLong(!self->door || np_door_is_closed(self->door));
 }
 
 static PyObject *get_address(PyObject *op, void *unused) {

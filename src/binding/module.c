@@ -1,5 +1,5 @@
 /* The module npipes._npipes: its types, functions and its end. */
-#include "blocking.h"
+#include "client.h"
 #include "bridge.h"
 
 /* A handler that never returns must not keep the interpreter from exiting. */

@@ -1,5 +1,5 @@
 /* How long a blocking call waits, and what a signal does to it. */
-#include "blocking.h"
+#include "client.h"
 
 #define LONGEST_S 1e9
 
@@ -17,7 +17,7 @@ int patience_begin(patience *p, PyObject *timeout) {
     }
     if (seconds < LONGEST_S) {
         p->timeout_ns = (int64_t)(seconds * 1e9);
-        p->wait.deadline = np_now() + p->timeout_ns;
+        p->wait.deadline = np_clock() + p->timeout_ns;
     }
     return 0;
 }

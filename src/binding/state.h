@@ -141,6 +141,8 @@ int config_refuse_delete(PyObject *value, const char *name);
 extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
+/* Refuses what is not None. */
+int config_authkey(PyObject *value);
 
 /* ---- connection.c ------------------------------------------------------ */
 

@@ -7,6 +7,10 @@
 #define PAUSE_FIRST_NS INT64_C(1000000)
 #define PAUSE_LAST_NS INT64_C(50000000)
 
+_Static_assert((int)NP_HEADER_BYTES == (int)NP_HEADER_MAX, "np_incoming has room for a header");
+
+const bool np_channel_tries = NP_WIRE_TRIES;
+
 static np_code fail(np_error *error, np_activity activity, np_code code, int os) {
     *error = (np_error){.code = code, .activity = activity, .os = os};
     return code;
@@ -84,11 +88,17 @@ np_code np_channel_pair(np_channel **a, np_channel **b, np_error *error) {
     return code;
 }
 
-bool np_channel_close(np_channel *c) {
-    if (!np_gate_close(&c->gate))
-        return false;
-    np_wire_close(&c->wire);
-    return true;
+np_code np_channel_adopt(intptr_t handle, np_channel **out, np_error *error) {
+    np_wire wire;
+    int os = 0;
+    np_code code = np_wire_adopt(&wire, handle, &os);
+    return code == NP_OK ? np_channel_new(&wire, out, error)
+                         : fail(error, NP_DOING_CONNECT, code, os);
+}
+
+void np_channel_close(np_channel *c) {
+    if (np_gate_close(&c->gate))
+        np_wire_close(&c->wire);
 }
 
 void np_channel_free(np_channel *c) {
@@ -100,6 +110,14 @@ void np_channel_free(np_channel *c) {
     free(c);
 }
 
+bool np_channel_is_closed(np_channel *c) { return np_gate_is_closed(&c->gate); }
+
+intptr_t np_channel_handle(const np_channel *c) { return np_wire_handle(&c->wire); }
+
+void np_channel_set_max_message_size(np_channel *c, uint64_t size) { c->max_message_size = size; }
+
+uint64_t np_channel_max_message_size(const np_channel *c) { return c->max_message_size; }
+
 /* ---- turns ------------------------------------------------------------- */
 
 np_code np_channel_receive_begin(np_channel *c, const np_wait *wait, np_error *error) {
@@ -109,25 +127,6 @@ np_code np_channel_receive_begin(np_channel *c, const np_wait *wait, np_error *e
 
 void np_channel_receive_end(np_channel *c) {
     if (np_gate_leave(&c->gate, &c->receiving))
-        np_wire_close(&c->wire);
-}
-
-np_code np_channel_send_begin(np_channel *c, const np_wait *wait, np_error *error) {
-    np_code code = np_gate_enter(&c->gate, &c->sending, wait);
-    if (code == NP_OK && c->half_sent) {
-        code = NP_E_HALF_SENT;
-        if (np_gate_leave(&c->gate, &c->sending))
-            np_wire_close(&c->wire);
-    }
-    return code == NP_OK ? NP_OK : fail(error, NP_DOING_SEND, code, 0);
-}
-
-void np_channel_send_end(np_channel *c, np_outgoing *out) {
-    if (out->waiting && !np_wire_send_stop(&c->wire))
-        c->half_sent = true;
-    if (out->begun && !out->done && !(out->sent == out->staged && !out->rest.size && NP_LINK_FRAMED))
-        c->half_sent = true;
-    if (np_gate_leave(&c->gate, &c->sending))
         np_wire_close(&c->wire);
 }
 
@@ -270,11 +269,20 @@ void np_channel_room(np_channel *c, void *owner, uint8_t *data, size_t capacity)
     in->capacity = capacity;
 }
 
+const np_incoming *np_channel_incoming(const np_channel *c) { return &c->in; }
+
 void np_channel_received(np_channel *c) { c->in = (np_incoming){0}; }
 
-np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count,
+void np_channel_lost(np_channel *c) {
+    c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_RECEIVE,
+                        .value = c->in.expected};
+    c->in = (np_incoming){0};
+}
+
+np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count, bool *more,
                         np_error *error) {
     *count = 0;
+    *more = false;
     if (c->end.code != NP_OK || c->in.known || c->in.header_size)
         return NP_OK;
     if (!c->chunk && !(c->chunk = malloc(NP_CHANNEL_CHUNK)))
@@ -282,8 +290,18 @@ np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count,
     int os = 0;
     np_code code = np_wire_take(&c->wire, c->chunk, NP_CHANNEL_CHUNK, c->max_message_size, out,
                                 max, count, &os);
-    return code == NP_OK ? NP_OK : broken(c, code, os, 0, 0, error);
+    if (code != NP_OK)
+        return broken(c, code, os, 0, 0, error);
+    if (*count) {
+        const np_slice *last = &out[*count - 1];
+        *more = *count == max || last->data + last->size - c->chunk > NP_CHANNEL_CHUNK / 2;
+    }
+    return NP_OK;
 }
+
+bool np_channel_took_empty(const np_channel *c) { return np_wire_holds(&c->wire); }
+
+void np_channel_set_took_empty(np_channel *c, bool took) { np_wire_set_holds(&c->wire, took); }
 
 bool np_channel_holds(const np_channel *c) {
     const np_incoming *in = &c->in;
@@ -298,5 +316,8 @@ np_code np_channel_poll(np_channel *c, np_wait *wait, np_error *error) {
     int os = 0;
     if (code == NP_OK)
         code = np_wire_poll(&c->wire, wait, &os);
-    return code == NP_OK ? NP_OK : fail(error, NP_DOING_RECEIVE, code, os);
+    if (code != NP_OK)
+        return fail(error, NP_DOING_RECEIVE, code, os);
+    np_store32(&c->asked, 0);
+    return NP_OK;
 }

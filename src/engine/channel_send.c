@@ -57,16 +57,19 @@ static np_code send_framed(np_channel *c, np_outgoing *out, const np_wait *wait,
         np_code code = np_wire_send(&c->wire, slices, count, wait, &taken, os);
         if (code != NP_OK)
             return code;
-        out->begun = true;
         advance(out, taken);
     }
 }
 
-static np_code send_whole(np_channel *c, np_outgoing *out, const np_wait *wait, int *os) {
+static np_code send_whole(np_channel *c, np_outgoing *out, const np_wait *wait,
+                          np_error *error) {
     for (; out->next < out->count; out->next++) {
+        const np_slice *message = &out->messages[out->next];
         size_t taken;
-        np_code code = np_wire_send(&c->wire, &out->messages[out->next], 1, wait, &taken, os);
+        np_code code = np_wire_send(&c->wire, message, 1, wait, &taken, &error->os);
         out->waiting = code == NP_E_INTERRUPTED;
+        error->value = message->size;
+        error->limit = UINT32_MAX;
         if (code != NP_OK) {
             /* What the peer has of a cancelled message is not known. */
             if (code == NP_E_TIMEOUT || code == NP_E_CLOSED)
@@ -84,10 +87,38 @@ np_code np_channel_send(np_channel *c, np_outgoing *out, np_wait *wait, np_error
         code = np_gate_arm(&c->gate, wait, error);
     if (code == NP_OK)
         code = NP_LINK_FRAMED ? send_framed(c, out, wait, &error->os)
-                              : send_whole(c, out, wait, &error->os);
+                              : send_whole(c, out, wait, error);
     out->done = code == NP_OK;
     np_store32(&c->asked, 1);
     error->activity = NP_DOING_SEND;
     error->code = code;
     return code;
+}
+
+np_code np_channel_send_begin(np_channel *c, const np_wait *wait, np_error *error) {
+    np_code code = np_gate_enter(&c->gate, &c->sending, wait);
+    if (code == NP_OK && c->half_sent) {
+        code = NP_E_HALF_SENT;
+        if (np_gate_leave(&c->gate, &c->sending))
+            np_wire_close(&c->wire);
+    }
+    if (code != NP_OK)
+        *error = (np_error){.code = code, .activity = NP_DOING_SEND};
+    return code;
+}
+
+/* Whether the peer may have a part of a message that will not go on. */
+static bool is_inside(const np_outgoing *out) {
+    if (NP_LINK_FRAMED)
+        return out->sent && (out->sent < out->staged || out->rest.size);
+    return out->begun && !out->done;
+}
+
+void np_channel_send_end(np_channel *c, np_outgoing *out) {
+    if (out->waiting && !np_wire_send_stop(&c->wire))
+        c->half_sent = true;
+    if (is_inside(out))
+        c->half_sent = true;
+    if (np_gate_leave(&c->gate, &c->sending))
+        np_wire_close(&c->wire);
 }

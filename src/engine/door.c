@@ -1,6 +1,14 @@
-#include "door.h"
-
+/* A listening end for blocking calls: see blocking.h. */
 #include <stdlib.h>
+
+#include "channel.h"
+
+struct np_door {
+    np_gate gate;
+    np_turn accepting;
+    np_wire_listener listener;
+    np_fork_watch fork;
+};
 
 static void forked(np_fork_watch *watch) {
     np_door *door = NP_ENTRY(watch, np_door, fork);
@@ -59,3 +67,7 @@ void np_door_free(np_door *door) {
     np_gate_destroy(&door->gate);
     free(door);
 }
+
+bool np_door_is_closed(np_door *door) { return np_gate_is_closed(&door->gate); }
+
+intptr_t np_door_handle(const np_door *door) { return np_wire_listener_handle(&door->listener); }

@@ -9,9 +9,14 @@ void np_gate_init(np_gate *gate) {
     np_cond_init(&gate->changed);
 }
 
-void np_gate_destroy(np_gate *gate) {
+static void close_wake(np_gate *gate) {
     if (gate->has_wake)
         np_signal_close(&gate->wake);
+    gate->has_wake = false;
+}
+
+void np_gate_destroy(np_gate *gate) {
+    close_wake(gate);
     np_cond_destroy(&gate->changed);
     np_mutex_destroy(&gate->lock);
 }
@@ -61,6 +66,8 @@ bool np_gate_leave(np_gate *gate, np_turn *turn) {
     np_mutex_lock(&gate->lock);
     turn->taken = false;
     bool last = --gate->users == 0 && gate->closed;
+    if (last)
+        close_wake(gate);
     if (gate->waiting)
         np_cond_broadcast(&gate->changed);
     np_mutex_unlock(&gate->lock);
@@ -88,6 +95,8 @@ bool np_gate_close(np_gate *gate) {
     if (gate->waiting)
         np_cond_broadcast(&gate->changed);
     bool last = first && gate->users == 0;
+    if (last)
+        close_wake(gate);
     np_mutex_unlock(&gate->lock);
     return last;
 }
@@ -104,9 +113,7 @@ void np_gate_forked(np_gate *gate) {
     np_mutex_init(&gate->lock);
     np_cond_init(&gate->changed);
     gate->waiting = 0;
-    if (gate->has_wake)
-        np_signal_close(&gate->wake);
-    gate->has_wake = false;
+    close_wake(gate);
 }
 
 bool np_turn_forked(np_gate *gate, np_turn *turn) {

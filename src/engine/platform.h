@@ -26,6 +26,7 @@
 #ifndef NP_PLATFORM_H
 #define NP_PLATFORM_H
 
+#include "blocking.h"
 #include "npipes.h"
 
 typedef enum np_operation_kind {
@@ -126,11 +127,6 @@ np_code np_link_attach(np_link *link, np_port *port, const np_config *config, np
 /* Reads once: into buffer, or, where that is NULL, into memory of the
  * platform's.  Always pends.  Polling thread only; one read at a time. */
 void np_link_read(np_link *link, np_operation *op, uint8_t *buffer, size_t capacity);
-
-typedef struct np_slice {
-    const uint8_t *data;
-    size_t size;
-} np_slice;
 
 /* Writes the slices (on a link that keeps boundaries: one message, one slice).
  * NP_OK: *taken bytes went out.  NP_PENDING: *taken did, and op will complete;

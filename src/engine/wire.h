@@ -8,8 +8,7 @@
  *
  * and the trait
  *
- *   NP_WIRE_TRIES      1: NP_AT_ONCE costs a system call that does not wait, and
- *                      nothing else; 0: it is not supported
+ *   NP_WIRE_TRIES      see np_channel_tries
  *
  * NP_LINK_FRAMED of platform.h holds here too.  Nothing is outstanding when a
  * function has returned, except a send that was interrupted. */
@@ -18,17 +17,6 @@
 
 #include "platform.h"
 #include "sync.h"
-
-#define NP_FOREVER INT64_MAX
-#define NP_AT_ONCE INT64_MIN        /* tries, and does not look at wake or interrupt */
-
-/* How long a call may wait, and what else ends it. */
-struct np_wait {
-    int64_t deadline;               /* of np_now(), or one of the above */
-    intptr_t interrupt;             /* Windows: an event that ends the wait too; 0: none */
-    const np_signal *wake;          /* set when the wait is to end for good; NULL: none */
-};
-typedef struct np_wait np_wait;
 
 /* What is left of the time: negative: no limit. */
 static inline int64_t np_wait_left(const np_wait *wait) {

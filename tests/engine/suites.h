@@ -17,11 +17,11 @@ extern const test stop_tests[];
 extern const test run_tests[];
 extern const test dispatch_tests[];
 extern const test start_tests[];
+extern const test channel_tests[];
 extern const test client_tests[];
 extern const test dial_tests[];
 extern const test dial_contract_tests[];
 extern const test backoff_tests[];
 extern const test reconnect_tests[];
-extern const test channel_tests[];
 
 #endif

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blocking.h"
+#include "calls.h"
 #include "suites.h"
 #include "system.h"
 #include "traffic.h"
@@ -72,16 +72,17 @@ static void what_is_there_is_taken_together(void) {
     np_error error;
     np_slice slices[COUNT];
     size_t count, got = 0;
+    bool more;
     REQUIRE_EQUAL(np_channel_receive_begin(e.b, &w, &error), NP_OK);
     while (got < COUNT) {
-        REQUIRE_EQUAL(np_channel_take(e.b, slices, 20, &count, &error), NP_OK);
+        REQUIRE_EQUAL(np_channel_take(e.b, slices, 20, &count, &more, &error), NP_OK);
         REQUIRE(count > 0 && count <= 20);
         for (size_t i = 0; i < count; i++, got++) {
             CHECK_EQUAL(slices[i].size, 1 + got);
             CHECK(pattern_is(slices[i].data, slices[i].size, (unsigned)got));
         }
     }
-    CHECK_EQUAL(np_channel_take(e.b, slices, 20, &count, &error), NP_OK);
+    CHECK_EQUAL(np_channel_take(e.b, slices, 20, &count, &more, &error), NP_OK);
     CHECK_EQUAL(count, 0);
     np_channel_receive_end(e.b);
     ends_free(e);

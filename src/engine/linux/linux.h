@@ -40,8 +40,7 @@ bool np_access_allows(const np_config *config, const char *address, uid_t uid);
 np_code np_directory_prepare(const char *path, np_error *error);
 
 /* wire.c: waits for events of poll. */
-struct np_wait;
-np_code np_wire_wait(int fd, short events, const struct np_wait *wait, int *os);
+np_code np_wire_wait(int fd, short events, const np_wait *wait, int *os);
 
 /* Fills *error in from errno. */
 np_code np_system_error(np_error *error, int os);

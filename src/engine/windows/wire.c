@@ -41,9 +41,12 @@ np_code np_wire_wait(const HANDLE *events, size_t count, const np_wait *wait, si
     return r < count ? NP_OK : r == wake ? NP_E_CLOSED : NP_E_INTERRUPTED;
 }
 
-static np_code wait_for(HANDLE event, const np_wait *wait, DWORD *os) {
+static np_code wait_for(HANDLE event, const np_wait *wait, int *os) {
     size_t which;
-    return np_wire_wait(&event, 1, wait, &which, os);
+    DWORD error = 0;
+    np_code code = np_wire_wait(&event, 1, wait, &which, &error);
+    *os = (int)error;
+    return code;
 }
 
 /* The end of an operation that ReadFile or WriteFile started: its error, 0 for
@@ -183,15 +186,15 @@ static uint64_t rest_of_message(np_wire *w) {
 /* One overlapped read to its end: the error of the system, or 0, and how the
  * wait for it ended. */
 static DWORD read_some(np_wire *w, uint8_t *to, DWORD size, const np_wait *wait, size_t *got,
-                       np_code *waited) {
+                       np_code *waited, int *os) {
     OVERLAPPED op = {.hEvent = w->received};
     *waited = NP_OK;
     if (!ReadFile(w->handle, to, size, NULL, &op)) {
-        DWORD error = GetLastError(), os;
+        DWORD error = GetLastError();
         if (error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
             return error;
         if (error == ERROR_IO_PENDING) {
-            *waited = wait_for(op.hEvent, wait, &os);
+            *waited = wait_for(op.hEvent, wait, os);
             if (*waited != NP_OK)
                 CancelIoEx(w->handle, &op);
         }
@@ -208,7 +211,8 @@ np_code np_wire_receive(np_wire *w, uint8_t *to, size_t size, const np_wait *wai
         return NP_OK;
     }
     np_code waited;
-    DWORD error = read_some(w, to, size < MAXDWORD ? (DWORD)size : MAXDWORD, wait, got, &waited);
+    DWORD error = read_some(w, to, size < MAXDWORD ? (DWORD)size : MAXDWORD, wait, got, &waited,
+                            os);
     if (error == ERROR_OPERATION_ABORTED && waited != NP_OK)
         return waited;
     if (error == ERROR_MORE_DATA)
@@ -253,7 +257,7 @@ np_code np_wire_poll(np_wire *w, const np_wait *wait, int *os) {
     uint8_t nothing;
     size_t got;
     np_code waited;
-    DWORD error = read_some(w, &nothing, 0, wait, &got, &waited);
+    DWORD error = read_some(w, &nothing, 0, wait, &got, &waited, os);
     if (error == ERROR_OPERATION_ABORTED && waited != NP_OK)
         return waited;
     if (!error)
@@ -285,7 +289,7 @@ np_code np_wire_send(np_wire *w, const np_slice *slices, size_t count, const np_
             return failed(error, NP_E_BROKEN, os);
         }
     }
-    np_code waited = wait_for(w->sent, wait, &error);
+    np_code waited = wait_for(w->sent, wait, os);
     if (waited == NP_E_INTERRUPTED)
         return waited;
     if (waited != NP_OK)

@@ -89,31 +89,67 @@ intptr_t np_wire_listener_handle(const np_wire_listener *l) {
     return 0;
 }
 
-/* Takes a connected instance out; the others still wait, so the address stays. */
-static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *os) {
+static np_wire_instance *take_out(np_wire_listener *l, size_t which) {
     np_wire_instance *taken = l->instances[which];
-    HANDLE handle = taken->handle;
     size_t after = --l->count - which;
     memmove(&l->instances[which], &l->instances[which + 1], after * sizeof taken);
+    return taken;
+}
+
+/* An instance that can't be waited on. */
+static void drop(np_wire_listener *l, size_t which) {
+    close_instance(take_out(l, which));
+}
+
+/* A connected instance; the others still wait, so the address stays. */
+static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *os) {
+    np_wire_instance *taken = take_out(l, which);
+    HANDLE handle = taken->handle;
     CloseHandle(taken->connected);
     free(taken);
     return np_wire_open(out, handle, os);
 }
 
-/* The system decided who may: see security.c. */
-np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, int *os) {
-    HANDLE events[NP_WIRE_INSTANCES];
-    size_t which = 0;
+/* Whether the instance has a client.  The system cancels what a thread waited
+ * for when that thread ends: then the wait is begun again. */
+static DWORD look(np_wire_instance *i, bool *has_client) {
+    DWORD unused, error = 0;
+    if (i->pending && !GetOverlappedResult(i->handle, &i->overlapped, &unused, FALSE))
+        error = GetLastError();
+    if (error != ERROR_IO_INCOMPLETE)
+        i->pending = false;
+    *has_client = !error || error == ERROR_NO_DATA;
+    return *has_client ? 0 : error == ERROR_OPERATION_ABORTED ? arm(i) : error;
+}
+
+static DWORD fill(np_wire_listener *l) {
     DWORD error = 0;
     while (l->count < NP_WIRE_INSTANCES && !error)
         error = add(l, NULL);
-    if (!l->count) {
+    return l->count ? 0 : error;
+}
+
+/* The system decided who may: see security.c. */
+np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, int *os) {
+    for (;;) {
+        HANDLE events[NP_WIRE_INSTANCES];
+        size_t which = 0;
+        bool has_client;
+        DWORD error = fill(l);
+        if (error) {
+            *os = (int)error;
+            return NP_E_SYSTEM;
+        }
+        for (size_t i = 0; i < l->count; i++)
+            events[i] = l->instances[i]->connected;
+        np_code code = np_wire_wait(events, l->count, wait, &which, &error);
         *os = (int)error;
-        return NP_E_SYSTEM;
+        if (code != NP_OK)
+            return code;
+        error = look(l->instances[which], &has_client);
+        if (has_client)
+            return hand_over(l, which, out, os);
+        if (error)
+            drop(l, which);
     }
-    for (size_t i = 0; i < l->count; i++)
-        events[i] = l->instances[i]->connected;
-    np_code code = np_wire_wait(events, l->count, wait, &which, &error);
-    *os = (int)error;
-    return code == NP_OK ? hand_over(l, which, out, os) : code;
 }

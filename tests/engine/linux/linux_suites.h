@@ -8,7 +8,7 @@ extern const test listen_tests[];
 extern const test descriptors_tests[];
 extern const test idle_tests[];
 extern const test fork_tests[];
-extern const test client_socket_tests[];
 extern const test wire_tests[];
+extern const test client_socket_tests[];
 
 #endif

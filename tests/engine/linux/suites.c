@@ -4,6 +4,6 @@
 #include "system.h"
 
 const test *const system_tables[] = {
-    stream_tests, listen_tests, descriptors_tests, idle_tests, fork_tests, client_socket_tests,
-    wire_tests, NULL,
+    stream_tests, listen_tests, descriptors_tests, idle_tests, fork_tests, wire_tests,
+    client_socket_tests, NULL,
 };

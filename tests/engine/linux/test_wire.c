@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "blocking.h"
+#include "calls.h"
 #include "linux_suites.h"
 #include "traffic.h"
 
@@ -109,8 +109,9 @@ static void nothing_is_read_that_was_not_asked_for(void) {
     np_error error;
     np_slice slices[8];
     size_t count;
+    bool more;
     REQUIRE_EQUAL(np_channel_receive_begin(c, &w, &error), NP_OK);
-    CHECK_EQUAL(np_channel_take(c, slices, 8, &count, &error), NP_OK);
+    CHECK_EQUAL(np_channel_take(c, slices, 8, &count, &more, &error), NP_OK);
     CHECK_EQUAL(count, 2);
     CHECK(slices[0].data[0] == 'b' && slices[1].data[0] == 'c');
     np_channel_receive_end(c);

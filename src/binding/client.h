@@ -1,10 +1,9 @@
 /* What the files of the blocking side share: Client, Listener and the functions
  * that make them. */
-#ifndef NP_BLOCKING_H
-#define NP_BLOCKING_H
+#ifndef NP_CLIENT_H
+#define NP_CLIENT_H
 
-#include "channel.h"
-#include "door.h"
+#include "blocking.h"
 #include "state.h"
 
 /* ---- patience.c: timeouts and Ctrl-C ----------------------------------- */
@@ -81,7 +80,6 @@ PyObject *blocking_pipe(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *blocking_adopt(PyObject *module, PyObject *args);
 /* An address for a name; -1 with an exception. */
 int blocking_address(PyObject *name, char out[NP_ADDRESS_MAX]);
-int blocking_refuse_authkey(PyObject *authkey);
 /* Converter of PyArg_Parse for a uint64_t. */
 int blocking_size(PyObject *value, void *out);
 

@@ -1,9 +1,8 @@
 /* A host in C of channels and doors: steps to their end, with memory of its own. */
-#ifndef BLOCKING_H
-#define BLOCKING_H
+#ifndef CALLS_H
+#define CALLS_H
 
 #include "channel.h"
-#include "door.h"
 #include "harness.h"
 
 enum { FOREVER = -1 };

@@ -1,4 +1,4 @@
-#include "blocking.h"
+#include "calls.h"
 
 #include <stdlib.h>
 
