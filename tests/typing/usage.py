@@ -201,40 +201,6 @@ assert_type(npipes.find("a*"), list[str])
 class MyClient(npipes.Client): ...  # type: ignore[misc]
 
 
-# ---- a manager of clients ------------------------------------------------
-
-npipes.ClientManager(server_owner="user", reconnect=True, reconnect_delay=(0.1, 10))
-npipes.ClientManager("demo")  # type: ignore[call-arg,arg-type]
-npipes.ClientManager(access="user")  # type: ignore[call-arg]
-npipes.ClientManager(server_owner="root")  # type: ignore[arg-type]
-
-
-def on_reply(conn: npipes.ClientConnection, data: bytes, cookie: Any) -> None:
-    assert_type(conn.manager, npipes.ClientManager | None)
-    assert_type(conn.address, str)
-    assert_type(conn.peer, npipes.Peer)
-    conn.write(data, cookie=cookie)
-    conn.server  # type: ignore[attr-defined]
-
-
-class Pool(npipes.ClientManager):
-    def on_connected(self, conn: npipes.ClientConnection) -> None:
-        conn.write(b"hello")
-
-
-with Pool(on_message=on_reply) as pool:
-    assert_type(pool, Pool)
-    assert_type(pool.connect("demo"), npipes.ClientConnection)
-    pool.connect(Path("/run/demo"), timeout=None)
-    pool.connect("demo", 5)  # type: ignore[call-arg]
-    pool.connect(b"demo")  # type: ignore[arg-type]
-    assert_type(pool.connections, list[npipes.ClientConnection])
-    pool.on_message = on_message  # type: ignore[assignment]
-    pool.on_disconnected = lambda conn: print(conn.manager, conn.error)
-    pool.address  # type: ignore[attr-defined]
-    selectors.DefaultSelector().register(pool, selectors.EVENT_READ)
-
-
 # ---- what is left --------------------------------------------------------
 
 assert_type(server.stats.messages_in, int)
