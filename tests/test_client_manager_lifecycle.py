@@ -8,6 +8,7 @@ import pytest
 from raw_server import fill, silent_server
 from support import (
     Log,
+    descriptor_count,
     echo,
     eventually,
     finish,
@@ -15,6 +16,7 @@ from support import (
     linux_only,
     run_python,
     seconds,
+    thread_count,
     unraisable,
 )
 
@@ -93,6 +95,28 @@ def test_a_manager_in_a_cycle_with_its_connection_is_stopped(new_name):
     del manager
     gc.collect()
     assert dropped() is None
+
+
+@linux_only
+def test_managers_leave_no_descriptor_and_no_thread(serve, free, pipe_name, new_name):
+    serve(on_message=echo)
+
+    def cycle():
+        log = Log()
+        with npipes.ClientManager(free_threading_events=free, threads=3, reconnect=True,
+                                  **log.handlers(*ALL)) as manager:
+            conns = [manager.connect(pipe_name) for _ in range(3)]
+            manager.connect(new_name(), timeout=None)
+            assert eventually(lambda: all(conn.is_connected for conn in conns))
+            conns[0].close()
+
+    cycle()
+    descriptors, threads = descriptor_count(), thread_count()
+    for _ in range(20):
+        cycle()
+    # The server's ends close when it has seen the clients' end.
+    assert eventually(lambda: descriptor_count() == descriptors)
+    assert eventually(lambda: thread_count() <= threads)
 
 
 def test_a_connection_nobody_keeps_goes_on(serve, manage, pipe_name):

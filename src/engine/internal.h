@@ -363,9 +363,12 @@ void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t reque
 /* After a batch: reads on, drains, closes, as the state asks. */
 void np_connection_pump(np_connection *c, np_batch *batch);
 void np_connection_abort(np_connection *c, np_batch *batch);
-/* Any thread.  Queues requests for the poller and wakes it. */
+
+/* ---- connection_calls.c: any thread ------------------------------------ */
+
+/* Queues requests for the poller and wakes it. */
 void np_connection_post(np_connection *c, uint32_t requests);
-/* Any thread.  Has the poller report a write that was not accepted. */
+/* Has the poller report a write that was not accepted. */
 bool np_connection_refused(np_connection *c, np_error error, void *cookie);
 
 /* ---- accept.c: instances and max_instances ----------------------------- */
