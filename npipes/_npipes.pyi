@@ -32,6 +32,7 @@ def connect(
     timeout: float | None = 5.0,
     authkey: None = None,
     max_message_size: int = 67108864,
+    server_owner: Literal["user"] | None = None,
 ) -> Client: ...
 def Pipe(duplex: bool = True, *, max_message_size: int = 67108864) -> tuple[Client, Client]: ...
 
@@ -87,8 +88,10 @@ class Listener:
     def __init__(
         self,
         address: str | os.PathLike[str] | None = None,
-        *,
+        family: Literal["AF_UNIX", "AF_PIPE"] | None = None,
+        backlog: int = 1,
         authkey: None = None,
+        *,
         access: str | int = "user",
         max_message_size: int = 67108864,
     ) -> None: ...

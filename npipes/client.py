@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from npipes._npipes import Client, _adopt, connect
 
@@ -21,10 +21,13 @@ def call(
     *,
     timeout: float | None = 5.0,
     max_message_size: int = 64 << 20,
+    server_owner: Literal["user"] | None = None,
 ) -> bytes:
     """Connect, send one message, wait for one, and close, in timeout seconds altogether."""
     end = None if timeout is None else time.monotonic() + timeout
-    with connect(name, timeout=timeout, max_message_size=max_message_size) as client:
+    with connect(
+        name, timeout=timeout, max_message_size=max_message_size, server_owner=server_owner
+    ) as client:
         left = None if end is None else max(0.0, end - time.monotonic())
         return client.call(data, timeout=left)
 

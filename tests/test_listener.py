@@ -9,6 +9,7 @@ import weakref
 import pytest
 from support import (
     TIMEOUT,
+    WINDOWS,
     Client,
     Outcome,
     linux_only,
@@ -179,8 +180,6 @@ def test_names_that_can_not_be_are_refused(pipe_name):
         npipes.Listener(pipe_name, access=5.5)
     with pytest.raises(NotImplementedError, match="authkey"):
         npipes.Listener(pipe_name, authkey=b"secret")
-    with pytest.raises(TypeError):
-        npipes.Listener(pipe_name, "AF_UNIX")
 
 
 def test_a_listener_is_made_once(listener):
@@ -258,3 +257,18 @@ def test_threads_that_accepted_and_ended_take_no_client_with_them(listener):
         with conn:
             conn.send_bytes(conn.recv_bytes(timeout=TIMEOUT))
             assert calling.get() == b"%d" % number
+
+
+# ---- the standard library's arguments --------------------------------------
+
+
+def test_family_and_backlog_are_taken_as_multiprocessing_has_them(pipe_name):
+    family = "AF_PIPE" if WINDOWS else "AF_UNIX"
+    with npipes.Listener(pipe_name, family, 5, None) as listener:
+        with npipes.connect(pipe_name), listener.accept(timeout=TIMEOUT):
+            pass
+    for other in ("AF_INET", "AF_UNIX" if WINDOWS else "AF_PIPE", 1):
+        with pytest.raises(ValueError, match=f"family must be None or '{family}'"):
+            npipes.Listener(pipe_name, other)
+    with pytest.raises(ValueError, match="backlog must be at least 1, not 0"):
+        npipes.Listener(pipe_name, backlog=0)

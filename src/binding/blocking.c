@@ -2,10 +2,12 @@
 #include "client.h"
 
 const char blocking_connect_doc[] =
-    "connect($module, name, *, timeout=5.0, authkey=None, max_message_size=67108864)\n--\n\n"
+    "connect($module, name, *, timeout=5.0, authkey=None, max_message_size=67108864,\n"
+    "        server_owner=None)\n--\n\n"
     "Connect to a pipe; a Client.  Waits until somebody serves it and has room, for at most\n"
     "timeout seconds (None: for ever), then raises PipeTimeoutError; with timeout=0\n"
-    "PipeNotFoundError (a FileNotFoundError) or PipeBusyError at once.";
+    "PipeNotFoundError (a FileNotFoundError) or PipeBusyError at once.  server_owner='user':\n"
+    "AccessDeniedError if the server is another user's.";
 
 const char blocking_pipe_doc[] =
     "Pipe($module, duplex=True, *, max_message_size=67108864)\n--\n\n"
@@ -54,25 +56,28 @@ static PyObject *raise_connect(module_state *state, np_error *error, const patie
 }
 
 PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"name", "timeout", "authkey", "max_message_size", NULL};
+    static char *names[] = {"name", "timeout", "authkey", "max_message_size", "server_owner",
+                            NULL};
     module_state *state = state_of_module(module);
-    PyObject *name, *timeout = NULL, *authkey = Py_None;
+    PyObject *name, *timeout = NULL, *authkey = Py_None, *owner = Py_None;
     uint64_t max_message_size = 64 << 20;
     char address[NP_ADDRESS_MAX];
+    bool owner_only;
     patience p;
     np_channel *channel;
     np_error error;
     np_code code = NP_E_INTERRUPTED;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO&:connect", names, &name, &timeout,
-                                     &authkey, blocking_size, &max_message_size)
-        || config_authkey(authkey) < 0 || blocking_address(name, address) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO&O:connect", names, &name, &timeout,
+                                     &authkey, blocking_size, &max_message_size, &owner)
+        || config_authkey(authkey) < 0 || config_server_owner(owner, &owner_only) < 0
+        || blocking_address(name, address) < 0)
         return NULL;
     PyObject *seconds = timeout ? Py_NewRef(timeout) : PyFloat_FromDouble(5.0);
     int ready = seconds ? patience_begin(&p, seconds) : -1;
     Py_XDECREF(seconds);
     if (ready < 0 || patience_prepare(&p) < 0)
         return NULL;
-    np_channel_dial dial = {.address = address};
+    np_channel_dial dial = {.address = address, .owner_only = owner_only};
     while (code == NP_E_INTERRUPTED) {
         Py_BEGIN_ALLOW_THREADS
         code = np_channel_connect(&dial, &p.wait, &channel, &error);

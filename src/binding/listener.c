@@ -46,15 +46,35 @@ static int listen(listener_object *self, PyObject *name, const np_config *config
     return 0;
 }
 
+/* The standard library's arguments: what there is but one of, and a number that
+ * the system's own queue makes needless. */
+static int check_standard(PyObject *family, int backlog) {
+    if (family != Py_None
+        && !(PyUnicode_Check(family)
+             && PyUnicode_CompareWithASCIIString(family, host_family) == 0)) {
+        PyErr_Format(PyExc_ValueError, "family must be None or '%s' here, not %R", host_family,
+                     family);
+        return -1;
+    }
+    if (backlog < 1) {
+        PyErr_Format(PyExc_ValueError, "backlog must be at least 1, not %d", backlog);
+        return -1;
+    }
+    return 0;
+}
+
 static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"address", "authkey", "access", "max_message_size", NULL};
+    static char *names[] = {"address", "family", "backlog", "authkey", "access", "max_message_size",
+                            NULL};
     listener_object *self = (listener_object *)op;
-    PyObject *name = Py_None, *authkey = Py_None, *access = NULL;
+    PyObject *name = Py_None, *family = Py_None, *authkey = Py_None, *access = NULL;
+    int backlog = 1;
     np_config config;
     np_config_init(&config);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$OOO&:Listener", names, &name, &authkey,
-                                     &access, blocking_size, &config.max_message_size)
-        || config_authkey(authkey) < 0 || (access && config_access(&config, access) < 0))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOiO$OO&:Listener", names, &name, &family,
+                                     &backlog, &authkey, &access, blocking_size,
+                                     &config.max_message_size)
+        || check_standard(family, backlog) < 0 || config_authkey(authkey) < 0 || (access && config_access(&config, access) < 0))
         return -1;
     if (self->door) {
         PyErr_SetString(PyExc_RuntimeError, "a Listener can't be initialised twice");
@@ -224,7 +244,8 @@ static PyMethodDef methods[] = {
 };
 
 PyDoc_STRVAR(doc,
-             "Listener(address=None, *, authkey=None, access='user', max_message_size=67108864)\n"
+             "Listener(address=None, family=None, backlog=1, authkey=None, *, access='user',\n"
+             "         max_message_size=67108864)\n"
              "--\n\n"
              "Listens on a leaf name or an address, on one of its own for None.");
 

@@ -6,6 +6,16 @@
 static const config_flag reconnect_flag
     = {"reconnect", offsetof(endpoint_object, config.reconnect), false};
 
+int config_server_owner(PyObject *value, bool *owner_only) {
+    bool user = PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, "user") == 0;
+    if (!user && value != Py_None) {
+        PyErr_Format(PyExc_ValueError, "server_owner must be 'user' or None, not %R", value);
+        return -1;
+    }
+    *owner_only = user;
+    return 0;
+}
+
 static PyObject *get_server_owner(PyObject *op, void *unused) {
     (void)unused;
     if (((endpoint_object *)op)->config.owner_only)
@@ -17,13 +27,7 @@ static int set_server_owner(PyObject *op, PyObject *value, void *unused) {
     (void)unused;
     if (config_refuse_delete(value, "server_owner") < 0)
         return -1;
-    bool user = PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, "user") == 0;
-    if (!user && value != Py_None) {
-        PyErr_Format(PyExc_ValueError, "server_owner must be 'user' or None, not %R", value);
-        return -1;
-    }
-    ((endpoint_object *)op)->config.owner_only = user;
-    return 0;
+    return config_server_owner(value, &((endpoint_object *)op)->config.owner_only);
 }
 
 static PyObject *get_reconnect_delay(PyObject *op, void *unused) {

@@ -143,6 +143,7 @@ extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_con
 int config_access(np_config *config, PyObject *value);
 /* Refuses what is not None. */
 int config_authkey(PyObject *value);
+int config_server_owner(PyObject *value, bool *owner_only);
 
 /* ---- connection.c ------------------------------------------------------ */
 
@@ -213,6 +214,8 @@ void host_expect_large_messages(void);
 void host_prepare_large_buffer(void *data, size_t size);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
+/* multiprocessing.connection's name for the kind of address there is. */
+extern const char host_family[];
 /* Before a blocking call of this thread waits: what Ctrl-C sets (np_wait.interrupt). */
 intptr_t host_interrupt(void);
 /* The OSError of a system error; value, exception set on failure. */

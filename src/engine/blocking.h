@@ -46,6 +46,7 @@ extern const bool np_channel_tries;
 /* State of a connect, between its steps. */
 typedef struct np_channel_dial {
     const char *address;            /* from np_address */
+    bool owner_only;                /* the server must be this user's */
     int64_t pause_ns;
     np_code last;                   /* why the last attempt failed */
 } np_channel_dial;

@@ -50,9 +50,15 @@ np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channe
     for (;;) {
         np_wire wire;
         int os = 0;
-        np_code code = np_wire_dial(&wire, dial->address, &os);
+        uint64_t owner = 0;
+        np_code code = np_wire_dial(&wire, dial->address, dial->owner_only, &owner, &os);
         if (code == NP_OK)
             return np_channel_new(&wire, out, error);
+        if (code == NP_E_OWNER) {
+            fail(error, NP_DOING_CONNECT, code, 0);
+            error->value = owner;
+            return code;
+        }
         if ((code != NP_E_NOT_FOUND && code != NP_E_BUSY) || wait->deadline == NP_AT_ONCE)
             return fail(error, NP_DOING_CONNECT, code, os);
         dial->last = code;

@@ -35,8 +35,11 @@ static inline int64_t np_wait_left(const np_wait *wait) {
 /* ---- wire.c ------------------------------------------------------------ */
 
 /* One attempt to connect.  NP_E_NOT_FOUND: nobody serves the address now;
- * NP_E_BUSY: somebody does, and has no room now; NP_E_ACCESS: this user may not. */
-np_code np_wire_dial(np_wire *wire, const char *address, int *os);
+ * NP_E_BUSY: somebody does, and has no room now; NP_E_ACCESS: this user may not;
+ * NP_E_OWNER: its server is not one whom owner_only, or the kind of the address,
+ * allows: *owner is its uid, where there are such. */
+np_code np_wire_dial(np_wire *wire, const char *address, bool owner_only, uint64_t *owner,
+                     int *os);
 /* Between attempts: waits for at most pause_ns. */
 np_code np_wire_dial_pause(const char *address, np_code why, int64_t pause_ns,
                            const np_wait *wait);

@@ -189,7 +189,9 @@ with npipes.Listener() as listener:
     assert_type(listener.closed, bool)
     assert_type(listener.fileno(), int)
 npipes.Listener("demo", access=0o600, max_message_size=5)
-npipes.Listener("demo", "AF_UNIX")  # type: ignore[call-arg, arg-type]
+npipes.Listener("demo", "AF_UNIX", 5)
+npipes.Listener("demo", "AF_INET")  # type: ignore[arg-type]
+npipes.connect("demo", server_owner="user")
 
 assert_type(npipes.Pipe(), tuple[npipes.Client, npipes.Client])
 npipes.Pipe(False, max_message_size=5)

@@ -3,6 +3,7 @@
 #include <windows.h>
 
 const bool host_has_descriptors = false;
+const char host_family[] = "AF_PIPE";
 
 void host_expect_large_messages(void) {}
 

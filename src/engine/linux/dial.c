@@ -28,7 +28,19 @@ static np_code code_of(int os) {
     }
 }
 
-np_code np_socket_connect(const char *address, int *fd, int *os) {
+/* Any user can take an abstract name. */
+static bool is_trusted(int fd, const char *address, bool owner_only, uint64_t *uid) {
+    struct ucred cred;
+    socklen_t size = sizeof cred;
+    if (!owner_only && address[0] != '@')
+        return true;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) != 0)
+        return false;
+    *uid = cred.uid;
+    return cred.uid == geteuid() || (cred.uid == 0 && !owner_only);
+}
+
+np_code np_socket_connect(const char *address, bool owner_only, int *fd, uint64_t *uid, int *os) {
     struct sockaddr_un to;
     socklen_t size = np_socket_address(&to, address);
     *os = 0;
@@ -37,32 +49,23 @@ np_code np_socket_connect(const char *address, int *fd, int *os) {
         *os = errno;
         return np_code_from_os(*os);
     }
-    if (connect(*fd, (const struct sockaddr *)&to, size) != 0) {
+    if (connect(*fd, (const struct sockaddr *)&to, size) != 0)
         *os = errno;
+    bool trusted = *os || is_trusted(*fd, address, owner_only, uid);
+    if (*os || !trusted) {
         close(*fd);
         *fd = -1;
     }
-    return code_of(*os);
-}
-
-/* Any user can take an abstract name. */
-static bool is_trusted(const np_link *link, const np_config *config, const char *address) {
-    if (link->uid == geteuid())
-        return true;
-    return !config->owner_only && (address[0] != '@' || link->uid == 0);
+    return trusted ? code_of(*os) : NP_E_OWNER;
 }
 
 static np_code reach(np_dial *dial, const np_config *config, const char *address) {
     int fd;
-    np_code code = np_socket_connect(address, &fd, &dial->operation.ready_os);
-    if (code != NP_OK)
-        return code;
-    np_link_init(&dial->link, fd);
-    if (is_trusted(&dial->link, config, address))
-        return NP_OK;
-    dial->value = dial->link.uid;
-    np_link_close(&dial->link);
-    return NP_E_OWNER;
+    np_code code = np_socket_connect(address, config->owner_only, &fd, &dial->value,
+                                     &dial->operation.ready_os);
+    if (code == NP_OK)
+        np_link_init(&dial->link, fd);
+    return code;
 }
 
 void np_dial_start(np_dial *dial, np_port *port, const np_config *config, const char *address,

@@ -27,8 +27,10 @@ size_t np_runtime_directory(char *out, size_t capacity);
 /* address.c: as the system's calls take it; its size. */
 socklen_t np_socket_address(struct sockaddr_un *to, const char *address);
 
-/* dial.c: one attempt to connect, which never waits; the socket does not block. */
-np_code np_socket_connect(const char *address, int *fd, int *os);
+/* dial.c: one attempt to connect, which never waits; the socket does not block.
+ * NP_E_OWNER: the server is one of *uid, whom owner_only, or the kind of the
+ * address, does not allow. */
+np_code np_socket_connect(const char *address, bool owner_only, int *fd, uint64_t *uid, int *os);
 
 /* link.c: a larger send buffer, for large messages. */
 void np_socket_enlarge(int fd);

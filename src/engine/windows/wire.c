@@ -109,11 +109,19 @@ static bool widen(const char *address, wchar_t out[NP_PIPE_PATH + 1]) {
     return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, address, -1, out, NP_PIPE_PATH + 1);
 }
 
-np_code np_wire_dial(np_wire *w, const char *address, int *os) {
+np_code np_wire_dial(np_wire *w, const char *address, bool owner_only, uint64_t *owner,
+                     int *os) {
     wchar_t path[NP_PIPE_PATH + 1];
     HANDLE handle = NULL;
     DWORD error = widen(address, path) ? np_dial_open(path, false, &handle) : GetLastError();
-    return error ? dial_failed(error, os) : np_wire_open(w, handle, os);
+    (void)owner;
+    if (error)
+        return dial_failed(error, os);
+    if (owner_only && !np_security_is_owner(handle)) {
+        CloseHandle(handle);
+        return NP_E_OWNER;
+    }
+    return np_wire_open(w, handle, os);
 }
 
 /* WaitNamedPipe can't be interrupted: pauses are short. */
