@@ -321,6 +321,30 @@ static void a_door_that_closes_ends_every_wait(void) {
     np_door_free(door);
 }
 
+static np_code accepting_shortly(call *c) {
+    np_channel *channel;
+    return accept_code(c->door, 20, &channel);
+}
+
+/* The system may cancel what a thread waited for when that thread ends. */
+static void threads_that_accepted_and_ended_take_nobody_with_them(void) {
+    char address[NP_ADDRESS_MAX];
+    np_door *door = door_new(address);
+    for (unsigned i = 0; i < 3; i++) {
+        call c = {.door = door, .run = accepting_shortly};
+        call_start(&c);
+        CHECK_EQUAL(call_join(&c), NP_E_TIMEOUT);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        ends e = {.a = connect_to(address, TIMEOUT_MS, NP_OK)};
+        REQUIRE_EQUAL(accept_code(door, TIMEOUT_MS, &e.b), NP_OK);
+        REQUIRE_EQUAL(send_pattern(e.a, 10, i, 0), NP_OK);
+        expect_pattern(e.b, 10, i);
+        ends_free(e);
+    }
+    np_door_free(door);
+}
+
 static void nobody_there_is_waited_for(void) {
     char address[NP_ADDRESS_MAX];
     np_door_free(door_new(address));
@@ -351,6 +375,8 @@ const test channel_tests[] = {
     {"what was sent comes before the end", what_was_sent_comes_before_the_end, 0},
     {"a door lets clients in", a_door_lets_clients_in, 0},
     {"a door that closes ends every wait", a_door_that_closes_ends_every_wait, 0},
+    {"threads that accepted and ended take nobody with them",
+     threads_that_accepted_and_ended_take_nobody_with_them, 0},
     {"nobody there is waited for", nobody_there_is_waited_for, 0},
     {0},
 };
