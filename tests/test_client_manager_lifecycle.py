@@ -99,7 +99,7 @@ def test_a_manager_in_a_cycle_with_its_connection_is_stopped(new_name):
 
 @linux_only
 def test_managers_leave_no_descriptor_and_no_thread(serve, free, pipe_name, new_name):
-    serve(on_message=echo)
+    server = serve(on_message=echo)
 
     def cycle():
         log = Log()
@@ -109,13 +109,14 @@ def test_managers_leave_no_descriptor_and_no_thread(serve, free, pipe_name, new_
             manager.connect(new_name(), timeout=None)
             assert eventually(lambda: all(conn.is_connected for conn in conns))
             conns[0].close()
+        # The server's ends close when it has seen the clients' end.
+        assert eventually(lambda: server.stats.connections == 0)
 
     cycle()
     descriptors, threads = descriptor_count(), thread_count()
     for _ in range(20):
         cycle()
-    # The server's ends close when it has seen the clients' end.
-    assert eventually(lambda: descriptor_count() == descriptors)
+    assert descriptor_count() == descriptors
     assert eventually(lambda: thread_count() <= threads)
 
 
