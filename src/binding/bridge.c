@@ -1,4 +1,4 @@
-#include "bridge.h"
+#include "aio.h"
 
 #include <stdlib.h>
 
@@ -10,12 +10,17 @@
 
 /* A handler that raises harms nothing else.  What is meant to end the program
  * ends the guest's call, as it would end any other call of the main thread. */
+bool bridge_keeps_exception(bridge_thread *t) {
+    if (!t->guest || t->pending
+        || !(PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
+             || PyErr_ExceptionMatches(PyExc_SystemExit)))
+        return false;
+    t->pending = take_exception();
+    return true;
+}
+
 static void handler_failed(bridge_thread *t, PyObject *callable) {
-    if (t->guest && !t->pending
-        && (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
-            || PyErr_ExceptionMatches(PyExc_SystemExit)))
-        t->pending = take_exception();
-    else
+    if (!bridge_keeps_exception(t))
         PyErr_WriteUnraisable(callable);
 }
 
@@ -26,21 +31,28 @@ static inline void finish_call(bridge_thread *t, PyObject *callable, PyObject *r
         handler_failed(t, callable);
 }
 
-static void call(endpoint_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
+PyObject *bridge_call(endpoint_object *s, handler_index i, PyObject **args, size_t n) {
     handler h = s->resolved[i];
     if (!h.callable)
-        return;
+        return NULL;
     /* args[0] is free for the object itself; args[1] on are the event's. */
     args[0] = (PyObject *)s;
     PyObject **from = h.takes_self ? args : args + 1;
     size_t count = n + (h.takes_self ? 1 : 0);
     Py_INCREF(h.callable);      /* it may replace itself */
     size_t flags = count | (h.takes_self ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
-    finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
+    PyObject *result = PyObject_Vectorcall(h.callable, from, flags, NULL);
     Py_DECREF(h.callable);
+    return result;
 }
 
-static void log_error(PyObject *error) {
+static void call(endpoint_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
+    PyObject *callable = s->resolved[i].callable;
+    if (callable)
+        finish_call(t, callable, bridge_call(s, i, args, n));
+}
+
+void bridge_log_error(PyObject *error) {
     PyObject *logging = PyImport_ImportModule("logging");
     PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "npipes") : NULL;
     PyObject *r = logger ? PyObject_CallMethod(logger, "warning", "sO", "%s", error) : NULL;
@@ -53,12 +65,13 @@ static void log_error(PyObject *error) {
 
 /* ---- events ------------------------------------------------------------ */
 
-/* The object of a connection that is connected: a client's has been there since
- * connect(), and may have been connected before. */
+/* A client's object has been there since connect(), and may have been connected
+ * before. */
 static connection_object *object_of(endpoint_object *s, np_event *e) {
     connection_object *c = np_connection_user(e->connection);
     if (!c) {
-        c = connection_new(s->state, s->state->server_connection_type, s->bridge);
+        c = s->aio ? aio_connection_new(s->state, s->bridge, s->aio->loop)
+                   : connection_new(s->state, s->state->server_connection_type, s->bridge);
         if (c)
             connection_take(c, e->connection);
         return c;
@@ -69,15 +82,23 @@ static connection_object *object_of(endpoint_object *s, np_event *e) {
     return (connection_object *)Py_NewRef((PyObject *)c);
 }
 
-static void on_connected(endpoint_object *s, bridge_thread *t, np_event *e) {
+connection_object *bridge_connected(endpoint_object *s, np_event *e) {
     connection_object *c = object_of(s, e);
     if (!c || PySet_Add(s->live, (PyObject *)c) < 0) {
-        PyErr_WriteUnraisable((PyObject *)s);
         Py_XDECREF(c);
         np_connection_close(e->connection);
-        return;
+        return NULL;
     }
     np_connection_set_user(e->connection, c);
+    return c;
+}
+
+static void on_connected(endpoint_object *s, bridge_thread *t, np_event *e) {
+    connection_object *c = bridge_connected(s, e);
+    if (!c) {
+        PyErr_WriteUnraisable((PyObject *)s);
+        return;
+    }
     PyObject *args[] = {NULL, (PyObject *)c};
     call(s, t, ON_CONNECTED, args, 1);
     Py_DECREF(c);
@@ -144,41 +165,51 @@ static size_t on_messages(endpoint_object *s, bridge_thread *t, PyObject *c, np_
     return n;
 }
 
-static void on_error(endpoint_object *s, bridge_thread *t, connection_object *c, np_event *e) {
+PyObject *bridge_error(endpoint_object *s, connection_object *c, np_event *e) {
     /* An orderly end of a read that carried a cookie: no failure to report. */
     if (e->u.error.code == NP_E_EOF
         || (e->u.error.code == NP_E_CANCELED && e->u.error.activity == NP_DOING_READ))
-        return;
+        return NULL;
     const char *address = c ? np_connection_address(c->connection)
                             : np_endpoint_address(s->endpoint);
     PyObject *error = errors_make(s->state, &e->u.error, address, e->cookie);
+    bool own = c && !e->cookie && e->u.error.activity != NP_DOING_BROADCAST;
+    if (error && own && !c->error)
+        c->error = Py_NewRef(error);
+    return error;
+}
+
+static void on_error(endpoint_object *s, bridge_thread *t, connection_object *c, np_event *e) {
+    PyObject *error = bridge_error(s, c, e);
     if (!error) {
-        PyErr_WriteUnraisable((PyObject *)s);
+        if (PyErr_Occurred())
+            PyErr_WriteUnraisable((PyObject *)s);
         return;
     }
-    bool own = c && !e->cookie && e->u.error.activity != NP_DOING_BROADCAST;
-    if (own && !c->error)
-        c->error = Py_NewRef(error);
     if (s->resolved[ON_ERROR].callable) {
         PyObject *args[] = {NULL, c ? (PyObject *)c : Py_None, error};
         call(s, t, ON_ERROR, args, 2);
     } else {
-        log_error(error);
+        bridge_log_error(error);
     }
     Py_DECREF(error);
 }
 
-static void on_disconnected(endpoint_object *s, bridge_thread *t, connection_object *c) {
-    PyObject *args[] = {NULL, (PyObject *)c};
-    call(s, t, ON_DISCONNECTED, args, 1);
+void bridge_disconnected(endpoint_object *s, connection_object *c) {
     if (!c->dialed)     /* a client's may be connected again */
         np_connection_set_user(c->connection, NULL);
     if (PySet_Discard(s->live, (PyObject *)c) < 0)
         PyErr_WriteUnraisable((PyObject *)c);
 }
 
-/* The last of a client's connection: nothing here keeps its object any more. */
-static void on_ended(endpoint_object *s, connection_object *c) {
+static void on_disconnected(endpoint_object *s, bridge_thread *t, connection_object *c) {
+    PyObject *args[] = {NULL, (PyObject *)c};
+    call(s, t, ON_DISCONNECTED, args, 1);
+    bridge_disconnected(s, c);
+}
+
+/* Nothing here keeps the object of a client's connection any more. */
+void bridge_ended(endpoint_object *s, connection_object *c) {
     np_connection_set_user(c->connection, NULL);
     if (PySet_Discard(s->dialed, (PyObject *)c) < 0)
         PyErr_WriteUnraisable((PyObject *)c);
@@ -212,7 +243,7 @@ static size_t deliver_one(endpoint_object *s, bridge_thread *t, np_event *e, siz
         else if (e->kind == NP_EVENT_ERROR)
             on_error(s, t, (connection_object *)c, e);
         else if (e->kind == NP_EVENT_ENDED)
-            on_ended(s, (connection_object *)c);
+            bridge_ended(s, (connection_object *)c);
         else
             on_disconnected(s, t, (connection_object *)c);
         Py_XDECREF(c);
@@ -228,7 +259,8 @@ static bool deliver(void *user, void *thread, np_event *events, size_t count) {
     Py_XINCREF(s);
     for (size_t i = 0; i < count;) {
         if (s) {
-            i += deliver_one(s, t, &events[i], count - i);
+            i += s->aio ? aio_deliver_one(s, t, &events[i], count - i)
+                        : deliver_one(s, t, &events[i], count - i);
         } else {
             Py_CLEAR(events[i].cookie);
             i++;
@@ -236,7 +268,7 @@ static bool deliver(void *user, void *thread, np_event *events, size_t count) {
     }
     Py_XDECREF(s);
     /* A loop that is never idle must see Ctrl-C as well. */
-    if (t->guest && !t->pending && PyErr_CheckSignals() < 0)
+    if (t->guest && !t->holds && !t->pending && PyErr_CheckSignals() < 0)
         t->pending = take_exception();
     return !t->pending;
 }
@@ -267,6 +299,8 @@ static void release_kept(bridge *b) {
 static bool enter(void *user, void *thread) {
     bridge *b = user;
     bridge_thread *t = thread;
+    if (t->holds)
+        return false;
     if (!t->state)
         t->state = PyThreadState_New(b->interpreter);
     int64_t begin = np_clock();
@@ -275,8 +309,10 @@ static bool enter(void *user, void *thread) {
 }
 
 static void leave(void *user, void *thread) {
+    bridge_thread *t = thread;
     (void)user;
-    ((bridge_thread *)thread)->state = PyEval_SaveThread();
+    if (!t->holds)
+        t->state = PyEval_SaveThread();
 }
 
 static void thread_end(void *user, void *thread) {
@@ -299,6 +335,15 @@ static bool interrupted(void *user, void *thread) {
         t->pending = take_exception();
     t->state = PyEval_SaveThread();
     return !t->pending;
+}
+
+/* A worker has queued what the loop's thread is to deliver. */
+static void waiting(void *user, void *thread) {
+    bridge *b = user;
+    enter(b, thread);
+    if (b->object && b->object->aio)
+        aio_wake(b->object);
+    leave(b, thread);
 }
 
 void bridge_guest_begin(bridge_thread *t) {
@@ -359,6 +404,7 @@ void bridge_host(bridge *b, np_host *host) {
         .buffer_new = buffer_new,
         .discard = discard,
         .interrupted = interrupted,
+        .waiting = b->object->aio ? waiting : NULL,
         .released = released,
     };
 }

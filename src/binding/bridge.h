@@ -19,6 +19,7 @@ struct bridge {
 typedef struct bridge_thread {
     PyThreadState *state;
     bool guest;
+    bool holds;             /* has the GIL all the time, and keeps it */
     PyObject *pending;      /* KeyboardInterrupt or SystemExit of a guest's handler */
 } bridge_thread;
 
@@ -31,6 +32,25 @@ void bridge_keep_object(bridge *b);
 /* The object is gone, and its reference with it. */
 void bridge_leave(bridge *b);
 void bridge_host(bridge *b, np_host *host);
+
+/* ---- shared with aio_deliver.c ---- */
+
+/* Calls a handler, where there is one, with n arguments from args[1] on; its
+ * result, NULL with an exception set, or NULL without one when there is none. */
+PyObject *bridge_call(endpoint_object *s, handler_index i, PyObject **args, size_t n);
+/* Keeps KeyboardInterrupt and SystemExit of a guest's handler for its end.
+ * False: the exception is another one, and still set. */
+bool bridge_keeps_exception(bridge_thread *t);
+/* The exception of an ERROR event, kept by the connection where it is its own;
+ * NULL without one set: it is nothing to report. */
+PyObject *bridge_error(endpoint_object *s, connection_object *c, np_event *e);
+void bridge_log_error(PyObject *error);
+/* The object of a connection that is connected, which the set of the live ones
+ * has from now on; NULL with an exception set. */
+connection_object *bridge_connected(endpoint_object *s, np_event *e);
+/* The end of what bridge_connected began, and, once, of connect(). */
+void bridge_disconnected(endpoint_object *s, connection_object *c);
+void bridge_ended(endpoint_object *s, connection_object *c);
 
 /* Around a guest's call of the engine: releases the GIL and takes it back. */
 void bridge_guest_begin(bridge_thread *t);

@@ -19,7 +19,7 @@ void connection_take(connection_object *self, np_connection *connection) {
     np_connection_retain(connection);
 }
 
-static int traverse(PyObject *op, visitproc visit, void *arg) {
+int connection_traverse(PyObject *op, visitproc visit, void *arg) {
     connection_object *self = (connection_object *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->custom_data);
@@ -28,7 +28,7 @@ static int traverse(PyObject *op, visitproc visit, void *arg) {
     return 0;
 }
 
-static int clear(PyObject *op) {
+int connection_clear(PyObject *op) {
     connection_object *self = (connection_object *)op;
     Py_CLEAR(self->custom_data);
     Py_CLEAR(self->error);
@@ -36,13 +36,13 @@ static int clear(PyObject *op) {
     return 0;
 }
 
-static void dealloc(PyObject *op) {
+void connection_dealloc(PyObject *op) {
     connection_object *self = (connection_object *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);
-    clear(op);
+    connection_clear(op);
     if (self->connection)
         np_connection_release(self->connection);
     type->tp_free(op);
@@ -53,7 +53,7 @@ static const char *address_of(connection_object *self) {
     return np_connection_address(self->connection);
 }
 
-static PyObject *repr(PyObject *op) {
+PyObject *connection_repr(PyObject *op) {
     connection_object *self = (connection_object *)op;
     const char *state = np_connection_is_open(self->connection) ? "connected"
                         : np_connection_is_opening(self->connection) ? "opening" : "closed";
@@ -246,7 +246,7 @@ static PyObject *connection_close(PyObject *op, PyObject *unused) {
 
 /* ---- attributes -------------------------------------------------------- */
 
-static PyObject *get_handle(PyObject *op, void *unused) {
+PyObject *connection_get_handle(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromSsize_t(np_connection_handle(((connection_object *)op)->connection));
 }
@@ -261,7 +261,7 @@ static PyObject *get_is_opening(PyObject *op, void *unused) {
     return PyBool_FromLong(np_connection_is_opening(((connection_object *)op)->connection));
 }
 
-static PyObject *get_pending(PyObject *op, void *unused) {
+PyObject *connection_get_pending(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLongLong(
         np_connection_pending(((connection_object *)op)->connection));
@@ -273,7 +273,7 @@ PyObject *connection_get_endpoint(PyObject *op, void *unused) {
     return Py_NewRef(endpoint ? (PyObject *)endpoint : Py_None);
 }
 
-static PyObject *get_error(PyObject *op, void *unused) {
+PyObject *connection_get_error(PyObject *op, void *unused) {
     (void)unused;
     PyObject *error = ((connection_object *)op)->error;
     return Py_NewRef(error ? error : Py_None);
@@ -288,7 +288,7 @@ static PyObject *text_or_none(const char *text) {
                  : Py_NewRef(Py_None);
 }
 
-static PyObject *get_peer(PyObject *op, void *unused) {
+PyObject *connection_get_peer(PyObject *op, void *unused) {
     (void)unused;
     connection_object *self = (connection_object *)op;
     if (self->peer)
@@ -322,16 +322,16 @@ static PyObject *get_peer(PyObject *op, void *unused) {
 }
 
 static PyGetSetDef getset[] = {
-    {"handle", get_handle, NULL,
+    {"handle", connection_get_handle, NULL,
      "Descriptor or handle of the system's; 0 when there is none any more.", NULL},
     {"is_connected", get_is_connected, NULL,
      "False as soon as the connection is closing, closed or known to have failed.", NULL},
     {"is_opening", get_is_opening, NULL,
      "True while it is being connected, or will be connected again.", NULL},
-    {"pending_bytes", get_pending, NULL, "Bytes that were written and wait to go out.", NULL},
-    {"error", get_error, NULL,
+    {"pending_bytes", connection_get_pending, NULL, "Bytes that were written and wait to go out.", NULL},
+    {"error", connection_get_error, NULL,
      "Why the connection ended: None after an orderly close, else the exception.", NULL},
-    {"peer", get_peer, NULL,
+    {"peer", connection_get_peer, NULL,
      "Who the other end is, as the system knows it: (pid, uid, gid, sid, user); what a system\n"
      "doesn't have is None.  Raises PipeClosedError when first asked after the end.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -372,10 +372,10 @@ PyDoc_STRVAR(doc, "One connection of a Server or ClientManager, as its events ge
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)doc},
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
-    {Py_tp_repr, repr},
+    {Py_tp_dealloc, connection_dealloc},
+    {Py_tp_traverse, connection_traverse},
+    {Py_tp_clear, connection_clear},
+    {Py_tp_repr, connection_repr},
     {Py_tp_getset, getset},
     {Py_tp_members, members},
     {Py_tp_methods, methods},

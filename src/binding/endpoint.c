@@ -1,6 +1,6 @@
 /* The object that Server and ClientManager share: its life, its methods and what
  * can be asked of it.  Starting and running are in endpoint_run.c. */
-#include "bridge.h"
+#include "aio.h"
 
 #include <structmember.h>
 
@@ -33,7 +33,7 @@ static int traverse(PyObject *op, visitproc visit, void *arg) {
         Py_VISIT(self->on[i]);
         Py_VISIT(self->resolved[i].callable);
     }
-    return 0;
+    return self->aio ? aio_traverse(self->aio, visit, arg) : 0;
 }
 
 static int clear(PyObject *op) {
@@ -46,6 +46,8 @@ static int clear(PyObject *op) {
         PySet_Clear(self->live);
     if (self->dialed)
         PySet_Clear(self->dialed);
+    if (self->aio)
+        aio_clear(self->aio);
     return 0;
 }
 
@@ -81,6 +83,7 @@ static void dealloc(PyObject *op) {
         np_endpoint_release(self->endpoint);
     }
     clear(op);
+    aio_free(self->aio);
     Py_CLEAR(self->live);
     Py_CLEAR(self->dialed);
     Py_CLEAR(self->name);
@@ -245,6 +248,10 @@ static PyMethodDef methods[] = {
     {"event", endpoint_event, METH_O,
      "event($self, function, /)\n--\n\n"
      "Decorator: make function the handler of the event it is named after."},
+    {"_attach", aio_attach, METH_VARARGS, NULL},
+    {"_drive", aio_drive, METH_NOARGS, NULL},
+    {"_tick", aio_tick, METH_NOARGS, NULL},
+    {"_stop_listening", aio_stop_listening, METH_NOARGS, NULL},
     {"__enter__", endpoint_enter, METH_NOARGS, NULL},
     {"__exit__", endpoint_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -139,7 +139,8 @@ static PyObject *describe(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: belongs to the parent process, and can't be used in a "
                                     "child of fork", subject);
     case NP_E_EOF:
-        return PyUnicode_FromFormat("%s: the peer closed the connection", subject);
+        return PyUnicode_FromFormat(value ? "%s: the connection was closed here"
+                                          : "%s: the peer closed the connection", subject);
     case NP_E_HALF_SENT:
         return PyUnicode_FromFormat("%s: an earlier send ended inside a message, so nothing more "
                                     "can be sent", subject);

@@ -1,5 +1,5 @@
 /* npipes.ClientManager and npipes.ClientConnection: what is not a Server's too. */
-#include "bridge.h"
+#include "aio.h"
 
 /* ---- parameters -------------------------------------------------------- */
 
@@ -125,8 +125,9 @@ static PyObject *start_connect(endpoint_object *self, PyObject *name, const char
         return raise_connect(self, &error, name);
     if (ensure_running(self) < 0)
         return NULL;
-    connection_object *c
-        = connection_new(self->state, self->state->client_connection_type, self->bridge);
+    connection_object *c = self->aio
+        ? aio_connection_new(self->state, self->bridge, self->aio->loop)
+        : connection_new(self->state, self->state->client_connection_type, self->bridge);
     if (!c || PySet_Add(self->dialed, (PyObject *)c) < 0) {
         Py_XDECREF(c);
         return NULL;

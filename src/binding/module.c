@@ -1,6 +1,6 @@
 /* The module npipes._npipes: its types, functions and its end. */
 #include "client.h"
-#include "bridge.h"
+#include "aio.h"
 
 /* A handler that never returns must not keep the interpreter from exiting. */
 #define EXIT_PATIENCE_NS INT64_C(5000000000)
@@ -169,6 +169,8 @@ static int add_types(PyObject *module, module_state *s) {
         {&s->manager_type, &manager_spec, &s->endpoint_type},
         {&s->client_type, &client_spec, NULL},
         {&s->listener_type, &listener_spec, NULL},
+        {&s->aio_connection_type, &aio_connection_spec, NULL},
+        {&s->waiter_type, &waiter_spec, NULL},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         *types[i].slot = add_type(module, types[i].spec, types[i].base ? *types[i].base : NULL);
@@ -202,7 +204,9 @@ static int exec(PyObject *module) {
             (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
             (PyObject **)&(s)->server_connection_type,                                          \
             (PyObject **)&(s)->client_connection_type, (PyObject **)&(s)->peer_type,            \
-            (PyObject **)&(s)->stats_type, &(s)->str_operation, &(s)->str_cookie, NULL          \
+            (PyObject **)&(s)->stats_type, (PyObject **)&(s)->aio_connection_type,              \
+            (PyObject **)&(s)->waiter_type, &(s)->cancelled_error, &(s)->invalid_state_error,   \
+            &(s)->stop_iteration, &(s)->str_operation, &(s)->str_cookie, NULL          \
     }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

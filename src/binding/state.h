@@ -9,6 +9,7 @@
 #include "npipes.h"
 
 typedef struct bridge bridge;
+typedef struct aio aio;
 typedef struct endpoint_object endpoint_object;
 
 typedef struct module_state {
@@ -18,6 +19,9 @@ typedef struct module_state {
     PyTypeObject *endpoint_type, *server_type, *manager_type;
     PyTypeObject *connection_type, *server_connection_type, *client_connection_type;
     PyTypeObject *peer_type, *stats_type, *client_type, *listener_type;
+    PyTypeObject *aio_connection_type, *waiter_type;
+    PyObject *cancelled_error, *invalid_state_error;    /* asyncio's; NULL before aio_attach */
+    PyObject *stop_iteration;           /* used again and again by awaitables */
     PyObject *str_operation, *str_cookie;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
@@ -76,6 +80,7 @@ struct endpoint_object {
     PyObject *dialed;                   /* set of those connect() made, until they end for good */
     np_endpoint *endpoint;              /* of the current run, or NULL */
     bridge *bridge;                     /* host of this object's endpoints */
+    aio *aio;                           /* the event loop's side, or NULL */
     bool starting, listed;
     unsigned stopping;                  /* threads inside stop() */
     endpoint_object *next_running;
@@ -162,6 +167,14 @@ extern PyType_Spec connection_spec;
 /* Without a connection of the engine's yet, which connection_take gives it. */
 connection_object *connection_new(module_state *state, PyTypeObject *type, bridge *bridge);
 void connection_take(connection_object *self, np_connection *connection);
+int connection_traverse(PyObject *self, visitproc visit, void *arg);
+int connection_clear(PyObject *self);
+void connection_dealloc(PyObject *self);
+PyObject *connection_repr(PyObject *self);
+PyObject *connection_get_handle(PyObject *self, void *unused);
+PyObject *connection_get_pending(PyObject *self, void *unused);
+PyObject *connection_get_error(PyObject *self, void *unused);
+PyObject *connection_get_peer(PyObject *self, void *unused);
 /* The Server or ClientManager, or None. */
 PyObject *connection_get_endpoint(PyObject *self, void *unused);
 

@@ -134,7 +134,10 @@ void np_connection_opened(np_connection *c, np_batch *batch) {
 static void peer_left(np_connection *c, np_batch *batch) {
     c->peer_gone = true;
     if (!np_inbound_is_partial(c)) {
-        begin_drain(c, batch, false);
+        if (c->endpoint->config.keep_ended)
+            np_batch_add(batch, NP_EVENT_END, c);
+        else
+            begin_drain(c, batch, false);
         return;
     }
     np_error error = np_error_make(NP_E_RESET, NP_DOING_READ);
@@ -180,7 +183,7 @@ static void write_ended(np_connection *c, np_batch *batch) {
     np_outbound_fail_all(c, batch, error);
     np_store32(&c->visible, NP_STATE_DRAINING);
     bool may_read_rest = error.code == NP_E_BROKEN || error.code == NP_E_RESET;
-    if (c->state != NP_STATE_OPEN || !may_read_rest)
+    if (c->state != NP_STATE_OPEN || !may_read_rest || c->peer_gone)
         np_connection_abort(c, batch);
 }
 
@@ -232,7 +235,7 @@ static bool is_choked(const np_connection *c) {
 
 static bool may_read(const np_connection *c) {
     const np_config *config = &c->endpoint->config;
-    if (c->reading || c->wanted_capacity || c->peer_gone || is_choked(c))
+    if (c->reading || c->wanted_capacity || c->peer_gone || np_load32(&c->paused) || is_choked(c))
         return false;
     if (np_load64(&c->backlog) > NP_BACKLOG_LIMIT)
         return false;

@@ -123,6 +123,25 @@ void np_connection_close(np_connection *c) {
         np_connection_post(c, NP_REQUEST_CLOSE);
 }
 
+void np_connection_pause(np_connection *c, bool paused) {
+    if (np_swap32(&c->paused, paused) && !paused && !np_load32(&c->endpoint->forked))
+        np_connection_post(c, NP_REQUEST_READ);
+}
+
+void np_connection_flush(np_connection *c) {
+    np_batch *batch = np_current_batch;
+    if (np_load32(&c->endpoint->forked) || !batch || batch->worker != c->worker)
+        return;
+    np_mutex_lock(&c->lock);
+    np_outbound_flush_locked(c, batch->chunks);
+    np_mutex_unlock(&c->lock);
+}
+
+bool np_connection_is_full(const np_connection *c) {
+    uint64_t high = c->endpoint->config.write_high_water;
+    return high && np_load64(&c->pending) > high && !np_load32(&c->endpoint->forked);
+}
+
 bool np_connection_is_open(const np_connection *c) {
     return np_load32(&c->visible) == NP_STATE_OPEN && !np_load32(&c->endpoint->forked);
 }

@@ -190,7 +190,8 @@ static uint64_t backlog_cost(const np_event *e) {
     return BACKLOG_COST + (e->kind == NP_EVENT_MESSAGE ? e->u.message.size : 0);
 }
 
-static void queue_events(np_batch *batch) {
+static void queue_events(np_batch *batch, void *thread) {
+    const np_host *host = &batch->endpoint->host;
     np_backlog *b = &batch->endpoint->backlog;
     if (!batch->count)
         return;
@@ -204,10 +205,13 @@ static void queue_events(np_batch *batch) {
     if (!backlog_reserve_locked(b, batch->count))
         abort();
     memcpy(b->events + b->first + b->count, batch->events, batch->count * sizeof *batch->events);
+    bool first = b->count == 0;
     b->count += batch->count;
     np_store32(&b->any, 1);
     np_signal_set(&b->signal);
     np_mutex_unlock(&b->lock);
+    if (first && host->waiting)
+        host->waiting(host->user, thread);
 }
 
 size_t np_delivery_backlog_count(np_endpoint *ep) {
@@ -300,7 +304,7 @@ void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round)
         leave(batch, thread);
     }
     if (queue)
-        queue_events(batch);
+        queue_events(batch, thread);
     else if (batch->owns)
         release_events(ep, batch->events, count);
     flush_dirty(batch);

@@ -87,7 +87,10 @@ static void free_endpoint(np_endpoint *ep) {
 
 np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoint **out,
                         np_error *error) {
-    *error = np_error_make(NP_E_MEMORY, NP_DOING_START);
+    *error = np_error_make(NP_E_INVALID, NP_DOING_START);
+    if (config->driven && (!NP_PORT_WATCHABLE || !config->marshalled))
+        return NP_E_INVALID;
+    error->code = NP_E_MEMORY;
     np_endpoint *ep = calloc(1, sizeof *ep);
     if (!ep)
         return NP_E_MEMORY;
@@ -181,6 +184,13 @@ static np_code undo_start(np_endpoint *ep, int os, np_error *error) {
     return NP_E_SYSTEM;
 }
 
+/* READY is the first event of the first drive, for which the port is readable. */
+static void start_driven(np_endpoint *ep) {
+    ep->joined = ep->worker_count;
+    np_store32(&ep->ready, 1);
+    np_port_wake(&ep->workers[0].port);
+}
+
 static np_code start_workers(np_endpoint *ep, np_error *error) {
     for (unsigned i = 0; i < ep->worker_count; i++) {
         np_worker *w = &ep->workers[i];
@@ -199,7 +209,11 @@ static np_code start_workers(np_endpoint *ep, np_error *error) {
 static np_code run(np_endpoint *ep, np_error *error) {
     ep->starting = true;
     np_store32(&ep->phase, NP_PHASE_RUNNING);
-    np_code code = start_workers(ep, error);
+    np_code code = NP_OK;
+    if (ep->config.driven)
+        start_driven(ep);
+    else
+        code = start_workers(ep, error);
     np_mutex_lock(&ep->lock);
     while (code == NP_OK && ep->joined < ep->worker_count)
         np_cond_wait(&ep->ended, &ep->lock);
@@ -245,6 +259,11 @@ np_code np_endpoint_open(np_endpoint *ep, np_error *error) {
 }
 
 /* ---- stopping ---------------------------------------------------------- */
+
+void np_endpoint_stop_listening(np_endpoint *ep) {
+    if (np_endpoint_is_running(ep))
+        np_accept_stop(ep);
+}
 
 void np_endpoint_stop_begin(np_endpoint *ep) {
     if (np_load32(&ep->forked) || !np_cas32(&ep->phase, NP_PHASE_RUNNING, NP_PHASE_STOPPING))
@@ -303,7 +322,9 @@ intptr_t np_endpoint_waitable(np_endpoint *ep) {
         return -1;
     np_mutex_lock(&ep->lock);
     bool open = ep->config.marshalled && !ep->closed;
-    intptr_t waitable = open ? np_signal_waitable(&ep->backlog.signal) : -1;
+    intptr_t waitable = !open ? -1
+                        : ep->config.driven ? np_port_waitable(&ep->workers[0].port)
+                        : np_signal_waitable(&ep->backlog.signal);
     np_mutex_unlock(&ep->lock);
     return waitable;
 }

@@ -56,11 +56,15 @@ static void leave_guest(np_endpoint *ep) {
 /* One guest at a time: true if this thread is it now. */
 static bool claim(np_endpoint *ep) { return !np_swap32(&ep->dispatching, 1); }
 
+/* Only a stop waits for it.  One that found it claimed has changed the phase
+ * before, so that it is seen here: both swap the same variable. */
 static void unclaim(np_endpoint *ep) {
     if (np_load32(&ep->forked))
         return;
+    np_swap32(&ep->dispatching, 0);
+    if (!np_endpoint_is_stopping(ep))
+        return;
     np_mutex_lock(&ep->lock);
-    np_store32(&ep->dispatching, 0);
     np_cond_broadcast(&ep->ended);
     np_mutex_unlock(&ep->lock);
 }
@@ -202,6 +206,26 @@ int64_t np_endpoint_dispatch(np_endpoint *ep, void *thread, int64_t timeout_ns) 
         }
         leave_guest(ep);
     }
+    unclaim(ep);
+    return (int64_t)round.delivered;
+}
+
+bool np_endpoint_can_be_driven(void) { return NP_PORT_WATCHABLE; }
+
+int64_t np_endpoint_drive(np_endpoint *ep, void *thread, int64_t *next_ns) {
+    *next_ns = -1;
+    if (np_load32(&ep->forked) || !ep->config.marshalled || np_load32(&ep->phase) == NP_PHASE_NEW)
+        return 0;
+    if (np_endpoint_is_inside(ep) || !claim(ep))
+        return -1;
+    np_round round = {0};
+    drain_backlog(ep, thread, &round);
+    if (np_load32(&ep->forked))
+        return (int64_t)round.delivered;
+    if (ep->config.driven && !np_endpoint_has_stopped(ep))
+        *next_ns = np_worker_drive(&ep->workers[0], thread, &round);
+    else if (np_delivery_backlog_count(ep))
+        *next_ns = 0;
     unclaim(ep);
     return (int64_t)round.delivered;
 }

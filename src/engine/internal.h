@@ -9,7 +9,9 @@
  *
  * The poller of a worker is its own thread.  With marshalled events there is
  * one worker, and a guest (a thread inside run, dispatch or stop) takes its
- * place for as long as it stays: see lease.
+ * place for as long as it stays: see lease.  A driven endpoint's worker has no
+ * thread: guests are the only pollers, and between them the port itself says
+ * when the next one is due.
  *
  * Lock order: endpoint->lock, connection->lock, then one of the leaves
  * (worker->post_lock, backlog.lock, trash_lock, locks inside a platform).  The
@@ -121,6 +123,7 @@ struct np_connection {
     np_atomic_u32 visible;          /* np_state, as other threads may see it */
     np_atomic_u64 pending;          /* bytes in the outbox */
     np_atomic_u64 backlog;          /* bytes in events not yet delivered */
+    np_atomic_u32 paused;           /* by the host */
     np_endpoint *endpoint;
     np_worker *worker;
     np_client *client;              /* NULL: a server's */
@@ -422,6 +425,9 @@ void np_worker_main(void *worker);
 /* One round: wait, process, deliver.  Poller only. */
 void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool queue,
                     np_round *round);
+/* Rounds of a poller that never waits, until there is nothing left to do now;
+ * the time after which its timers want the next one, -1: none. */
+int64_t np_worker_drive(np_worker *worker, void *thread, np_round *round);
 /* Ends the poller's sleep.  Any thread, after what it is to see was stored. */
 void np_worker_wake(np_worker *worker);
 void np_worker_process(np_worker *worker, np_batch *batch, size_t count);

@@ -101,6 +101,11 @@ typedef struct np_time_source {
 typedef struct np_config {
     unsigned threads;               /* workers, at least 1 */
     bool marshalled;                /* events only inside np_endpoint_run/dispatch */
+    bool driven;                    /* marshalled, and without a thread of the engine's: the
+                                       host calls np_endpoint_drive.  Where
+                                       np_endpoint_can_be_driven only */
+    bool keep_ended;                /* a peer that sends no more is NP_EVENT_END, and can still
+                                       be written to until np_connection_close */
     bool byte_mode;                 /* a stream without message boundaries */
     bool continuous_read;
     bool want_sent;                 /* NP_EVENT_SENT also for writes without a cookie */
@@ -158,6 +163,7 @@ typedef enum np_event_kind {
     NP_EVENT_MESSAGE,
     NP_EVENT_SENT,          /* an accepted write was handed over whole */
     NP_EVENT_DRAINED,
+    NP_EVENT_END,           /* with keep_ended: the last message has come */
     NP_EVENT_ERROR,
     NP_EVENT_DISCONNECTED,  /* the last event of a connection, or until it is made again */
     NP_EVENT_ENDED          /* the last of one of np_endpoint_connect's, which may never have
@@ -197,6 +203,9 @@ typedef struct np_host {
     /* A guest's wait ended without an event (a signal, a wake).  False ends
      * the guest's call.  Called outside the host's lock. */
     bool (*interrupted)(void *user, void *thread);
+    /* Events begin to wait for np_endpoint_dispatch or _drive; optional.  On a
+     * worker, outside the host's lock. */
+    void (*waiting)(void *user, void *thread);
     /* The last call: nothing of the endpoint is left. */
     void (*released)(void *user);
 } np_host;
@@ -227,6 +236,9 @@ np_code np_endpoint_open(np_endpoint *endpoint, np_error *error);
 np_code np_endpoint_connect(np_endpoint *endpoint, const char *name, int64_t timeout_ns,
                             void *user, np_connection **out, np_error *error);
 
+/* No new connections, and nobody finds the address any more; those that there
+ * are go on. */
+void np_endpoint_stop_listening(np_endpoint *endpoint);
 /* Begins to stop: no new connections, cancel, drain.  Never blocks. */
 void np_endpoint_stop_begin(np_endpoint *endpoint);
 /* Waits until every operation has ended, every event is delivered and every
@@ -249,12 +261,19 @@ np_run_result np_endpoint_run(np_endpoint *endpoint, void *thread, int64_t timeo
 /* Delivers what waits; with a timeout waits for something to deliver.  The
  * number of events, or -1 when another thread is inside. */
 int64_t np_endpoint_dispatch(np_endpoint *endpoint, void *thread, int64_t timeout_ns);
+/* Delivers what there is without waiting, for an event loop that calls it
+ * whenever np_endpoint_waitable is readable (driven), or after np_host.waiting.
+ * *next_ns: the time after which it is to be called in any case; -1: none.  The
+ * number of events, or -1 when another thread is inside. */
+int64_t np_endpoint_drive(np_endpoint *endpoint, void *thread, int64_t *next_ns);
+bool np_endpoint_can_be_driven(void);
 /* Ends the current run, or the next one when none is current. */
 void np_endpoint_quit(np_endpoint *endpoint);
 /* Makes a guest that waits ask np_host.interrupted.  Safe in any callback. */
 void np_endpoint_interrupt(np_endpoint *endpoint);
 /* Descriptor (Linux) or event handle (Windows) that is readable or signalled
- * while events wait to be dispatched; -1 unless marshalled. */
+ * while events wait to be dispatched (driven: while there is anything to do);
+ * -1 unless marshalled. */
 intptr_t np_endpoint_waitable(np_endpoint *endpoint);
 
 bool np_endpoint_is_running(const np_endpoint *endpoint);
@@ -317,10 +336,16 @@ np_code np_connection_write_many(np_connection *connection, const np_message *me
                                  size_t count, void *cookie, np_error *error);
 /* Asks for one message; for continuous_read=false only (else NP_E_STATE). */
 np_code np_connection_read(np_connection *connection, void *cookie);
+/* While paused nothing more is read: the host has enough for now. */
+void np_connection_pause(np_connection *connection, bool paused);
+/* Hands over what was written in this batch, as far as the system takes it. */
+void np_connection_flush(np_connection *connection);
 /* Stops reading, hands over what was written (for at most NP_LINGER_NS), closes.
  * One that is not connected yet ends without ERROR. */
 void np_connection_close(np_connection *connection);
 
+/* More waits to go out than write_high_water: DRAINED will come, or the end. */
+bool np_connection_is_full(const np_connection *connection);
 bool np_connection_is_open(const np_connection *connection);
 bool np_connection_is_opening(const np_connection *connection);
 uint64_t np_connection_pending(const np_connection *connection);

@@ -18,6 +18,7 @@
  *                        reported, and completes when it is worth trying again
  *   NP_INSTANCE_BOUND    1: the worker of a connection is chosen when its
  *                        instance is armed; 0: when the client is there
+ *   NP_PORT_WATCHABLE    1: an event loop can watch a port
  *
  * Operations.  An operation is started once and completes once, as one
  * np_completion out of np_port_wait of its port, also after a cancel.  From
@@ -66,6 +67,9 @@ void np_port_wait(np_port *port, np_arena *arena, np_completion *out, size_t max
                   int64_t timeout_ns, size_t *count);
 /* Ends the current wait, or the next one.  Any thread. */
 void np_port_wake(np_port *port);
+/* NP_PORT_WATCHABLE: a descriptor that is readable while a wait would return
+ * something. */
+intptr_t np_port_waitable(const np_port *port);
 
 /* ---- listen.c ---------------------------------------------------------- */
 

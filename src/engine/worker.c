@@ -191,6 +191,28 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
     }
 }
 
+/* A foreign event loop has others to serve: it is called again at once when this
+ * was not enough. */
+enum { DRIVE_ROUNDS = 8 };
+
+int64_t np_worker_drive(np_worker *worker, void *thread, np_round *round) {
+    np_batch *batch = &worker->batch;
+    np_endpoint *ep = worker->endpoint;
+    bool left;
+    unsigned rounds = 0;
+    do {
+        np_worker_poll(worker, thread, 0, false, round);
+        if (np_load32(&ep->forked) || np_load32(&worker->drained))
+            return -1;
+        left = batch->count || batch->touched || has_posted(worker, false);
+    } while (left && ++rounds < DRIVE_ROUNDS);
+    /* From here on whoever posts something makes the port readable. */
+    np_swap32(&worker->asleep, 1);
+    if (left || has_posted(worker, false))
+        np_worker_wake(worker);
+    return until_timer(worker, -1);
+}
+
 /* ---- the thread -------------------------------------------------------- */
 
 /* No worker polls before all are there, so that READY comes first. */

@@ -233,7 +233,7 @@ static void check_order(const peer *p, np_event_kind kind) {
 static void trace(peer *p, np_event_kind kind) {
     np_mutex_lock(&p->server->guard);
     if (p->trace_size < sizeof p->trace - 1)
-        p->trace[p->trace_size++] = "RCMSLEDX"[kind];
+        p->trace[p->trace_size++] = "RCMSLNEDX"[kind];
     np_mutex_unlock(&p->server->guard);
 }
 

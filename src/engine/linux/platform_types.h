@@ -13,6 +13,7 @@
 #define NP_LINK_FRAMED 1
 #define NP_LINK_HOLDS_WRITES 0
 #define NP_INSTANCE_BOUND 0
+#define NP_PORT_WATCHABLE 1
 
 enum { NP_EPOLL_EVENTS = 256 };
 

@@ -44,6 +44,8 @@ void np_port_wake(np_port *port) {
     (void)n;    /* a counter that is full wakes as well */
 }
 
+intptr_t np_port_waitable(const np_port *port) { return port->epoll; }
+
 void np_port_ready(np_port *port, np_operation *op, np_code code) {
     op->next = NULL;
     op->ready_code = code;

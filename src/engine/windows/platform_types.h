@@ -19,6 +19,7 @@
 #define NP_LINK_FRAMED 0
 #define NP_LINK_HOLDS_WRITES 1
 #define NP_INSTANCE_BOUND 1
+#define NP_PORT_WATCHABLE 0
 
 enum { NP_PORT_ENTRIES = 256 };
 

@@ -46,6 +46,11 @@ void np_port_wake(np_port *port) {
         np_store32(&port->wake_posted, 0);
 }
 
+intptr_t np_port_waitable(const np_port *port) {
+    (void)port;
+    return -1;
+}
+
 void np_port_complete(np_port *port, np_operation *op, np_code code, int os) {
     op->ready_code = code;
     op->ready_os = os;
