@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from typing import Any
 from weakref import WeakValueDictionary
 

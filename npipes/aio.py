@@ -17,10 +17,11 @@ under Windows the engine's thread wakes it, once for each batch of what came.
 
 import asyncio
 import inspect
+import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from npipes._aio_engine import Engine, client_engine
 from npipes._npipes import Connection, ConnectionClosed, PipeError, Stats
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Server", "connect", "serve"]
 
 _Handler = Callable[[Connection], Awaitable[object]]
-_T = TypeVar("_T")
+_logger = logging.getLogger("npipes")
 
 
 class Server:
@@ -138,9 +139,18 @@ class Server:
         conn = self._tasks.pop(task)
         conn.close()
         error = None if task.cancelled() else task.exception()
-        if error is None or (isinstance(error, ConnectionClosed) and conn.error is None):
-            return
-        self._running()[1].report("the handler", error, conn)
+        if error is not None and not self._is_end(error, conn):
+            self._running()[1].report("the handler", error, conn)
+
+    def _is_end(self, error: BaseException, conn: Connection) -> bool:
+        """The handler learned that its connection ended, which is no fault of its own."""
+        if conn.error is None:
+            return isinstance(error, ConnectionClosed)
+        if not isinstance(error, PipeError) or str(error) != str(conn.error):
+            return False
+        if self._options["on_error"] is None:
+            _logger.warning("%s", error)
+        return True
 
     # ---- the end -------------------------------------------------------
 

@@ -47,7 +47,7 @@ typedef struct aio_connection {
     bool closed;                    /* nothing of it is left in the engine */
     np_error end;                   /* why it ended; code NP_OK: orderly */
     waiter_queue readers, writers, watchers;
-    waiter *spare;                  /* memory of one that is over */
+    waiter *spares[2];              /* that can be handed out again */
 } aio_connection;
 
 /* ---- aio_loop.c -------------------------------------------------------- */
@@ -91,6 +91,9 @@ static inline bool aio_connection_is_over(const aio_connection *c) {
 }
 /* The exception that tells why; always NULL. */
 PyObject *aio_connection_raise_end(aio_connection *c);
+/* Sends it where that is simple: it joins what was sent in this turn of the
+ * loop. */
+bool aio_connection_append(aio_connection *c, PyObject *data);
 /* What can't be sent any more raises; -1 then. */
 int aio_connection_send(aio_connection *c, PyObject *data);
 /* Resumes those whose time has come. */
@@ -121,6 +124,5 @@ void waiter_wake_all(waiter_queue *queue);
 void waiter_skip_abandoned(aio_connection *c);
 int waiter_queue_traverse(const waiter_queue *queue, visitproc visit, void *arg);
 void waiter_queue_clear(waiter_queue *queue);
-void waiter_free_spare(aio_connection *c);
 
 #endif

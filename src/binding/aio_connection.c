@@ -109,13 +109,16 @@ static int raise_unsent(aio_connection *c, np_error *error) {
     return -1;
 }
 
+bool aio_connection_append(aio_connection *c, PyObject *data) {
+    return PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) < NP_PAYLOAD_HOLD
+           && np_connection_append(c->base.connection, PyBytes_AS_STRING(data),
+                                   (size_t)PyBytes_GET_SIZE(data));
+}
+
 int aio_connection_send(aio_connection *c, PyObject *data) {
     payload p;
     np_error error;
     np_connection *connection = c->base.connection;
-    if (PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) && PyBytes_GET_SIZE(data) < NP_PAYLOAD_HOLD
-        && np_connection_append(connection, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)))
-        return 0;
     if (payload_get(&p, data, false) < 0)
         return -1;
     aio *a = aio_of(c);
@@ -165,7 +168,8 @@ static PyObject *aenter(PyObject *op, PyObject *unused) {
 }
 
 static PyObject *send_nowait(PyObject *op, PyObject *data) {
-    if (aio_connection_send((aio_connection *)op, data) < 0)
+    aio_connection *c = (aio_connection *)op;
+    if (!aio_connection_append(c, data) && aio_connection_send(c, data) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -223,6 +227,8 @@ connection_object *aio_connection_new(module_state *state, bridge *b, PyObject *
 static int traverse(PyObject *op, visitproc visit, void *arg) {
     aio_connection *c = (aio_connection *)op;
     Py_VISIT(c->loop);
+    Py_VISIT(c->spares[0]);
+    Py_VISIT(c->spares[1]);
     int r = waiter_queue_traverse(&c->readers, visit, arg);
     if (!r)
         r = waiter_queue_traverse(&c->writers, visit, arg);
@@ -236,6 +242,8 @@ static int clear(PyObject *op) {
     waiter_queue_clear(&c->readers);
     waiter_queue_clear(&c->writers);
     waiter_queue_clear(&c->watchers);
+    Py_CLEAR(c->spares[0]);
+    Py_CLEAR(c->spares[1]);
     drop_messages(c);
     return connection_clear(op);
 }
@@ -245,7 +253,6 @@ static void dealloc(PyObject *op) {
     PyObject_GC_UnTrack(op);
     clear(op);
     Py_CLEAR(c->loop);
-    waiter_free_spare(c);
     connection_dealloc(op);
 }
 

@@ -12,7 +12,12 @@
  *
  * A task waits for it as for a future: asyncio takes whatever has
  * _asyncio_future_blocking for one (asyncio.isfuture).  Before it is awaited
- * that is None, so that gather() and the like make a task of it. */
+ * that is None, so that gather() and the like make a task of it.
+ *
+ * A connection keeps two that are over, to hand them out again when nobody else
+ * has them: one is in use while a task waits and is resumed, the other for what
+ * that task does next.  While it is FRESH, WAITING or WOKEN a waiter has a
+ * reference to its connection. */
 #include "aio.h"
 
 #include <structmember.h>
@@ -21,7 +26,8 @@ typedef enum stage { FRESH, WAITING, WOKEN, OVER } stage;
 
 struct waiter {
     PyObject_HEAD
-    aio_connection *connection;
+    module_state *state;
+    aio_connection *connection;     /* NULL when it is over and nothing is asked of it */
     waiter_queue *queue;            /* that it is in, or NULL */
     waiter *previous, *next;
     PyObject *data;
@@ -115,12 +121,23 @@ static void finish(waiter *w) {
     waiter_queue *queue = w->queue;
     w->stage = OVER;
     w->blocking = false;
+    w->connection = NULL;
     Py_CLEAR(w->data);
     Py_CLEAR(w->callback);
     Py_CLEAR(w->context);
     dequeue(w);
     if (queue && queue->first)
         pass_on(c, queue);
+    Py_XDECREF(c);
+}
+
+/* The same for one that had to wait for nothing. */
+static inline void finish_fresh(waiter *w) {
+    aio_connection *c = w->connection;
+    w->stage = OVER;
+    w->connection = NULL;
+    Py_CLEAR(w->data);
+    Py_DECREF(c);
 }
 
 /* Nobody waits for it any more.  The reply of a call that was sent still comes. */
@@ -230,12 +247,36 @@ static outcome attempt(waiter *w, PyObject **result) {
 
 /* ---- as an awaitable --------------------------------------------------- */
 
+/* What most turn out to be: a message is there, or one can be sent. */
+static inline bool step_at_once(waiter *w, PyObject **result) {
+    aio_connection *c = w->connection;
+    if (w->stage != FRESH)
+        return false;
+    if (w->kind <= WAIT_NEXT && c->count && !c->readers.first) {
+        *result = aio_connection_pop(c);
+        if (c->paused)
+            aio_connection_balance(c);
+    } else if (w->kind == WAIT_SEND && !c->writers.first && aio_connection_append(c, w->data)) {
+        *result = Py_NewRef(Py_None);
+    } else {
+        return false;
+    }
+    finish_fresh(w);
+    return true;
+}
+
 static PySendResult step(waiter *w, PyObject **result) {
+    if (step_at_once(w, result))
+        return PYGEN_RETURN;
     *result = NULL;
     if (w->stage == WAITING || w->stage == OVER) {
         PyErr_Format(PyExc_RuntimeError, w->stage == OVER
                          ? "%s() was awaited before; call it again"
                          : "%s() is being awaited already", names[w->kind]);
+        return PYGEN_ERROR;
+    }
+    if (!w->connection) {       /* cancelled */
+        PyErr_SetNone(w->state->cancelled_error);
         return PYGEN_ERROR;
     }
     /* Its queue, or somebody it wakes, may be all that keeps it. */
@@ -245,8 +286,6 @@ static PySendResult step(waiter *w, PyObject **result) {
     if (o == NOT_YET) {
         if (!w->queue)
             enqueue(w, queue_of(w));
-        if (!PyObject_GC_IsTracked((PyObject *)w))
-            PyObject_GC_Track(w);
         w->stage = WAITING;
         w->blocking = true;
         *result = Py_NewRef((PyObject *)w);
@@ -277,8 +316,7 @@ static PySendResult waiter_am_send(PyObject *op, PyObject *value, PyObject **res
 enum { RETURNED_SIZE = 4096 };
 
 static void set_returned(waiter *w, PyObject *value) {
-    module_state *state = w->connection->base.state;
-    PyObject *stop = state->stop_iteration;
+    PyObject *stop = w->state->stop_iteration;
     bool small = PyBytes_CheckExact(value) && PyBytes_GET_SIZE(value) <= RETURNED_SIZE;
     if (!stop || Py_REFCNT(stop) != 1 || !small) {
         PyErr_SetObject(PyExc_StopIteration, value);
@@ -415,7 +453,7 @@ static PyObject *add_done_callback(PyObject *op, PyObject *const *args, Py_ssize
     if (w->stage == WAITING) {
         w->callback = Py_NewRef(args[0]);
         w->context = Py_XNewRef(context);
-    } else {
+    } else if (w->connection) {
         aio_call_soon(w->connection->loop, args[0], op, context);
     }
     Py_RETURN_NONE;
@@ -441,6 +479,7 @@ static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs) {
         return NULL;
     if (w->stage != WAITING)
         Py_RETURN_FALSE;
+    PyObject *loop = Py_NewRef(w->connection->loop);
     PyObject *callback = w->callback, *context = w->context;
     w->callback = w->context = NULL;
     w->cancelled = true;
@@ -449,9 +488,10 @@ static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs) {
     abandon(w);
     w->stage = WOKEN;
     if (callback)
-        aio_call_soon(w->connection->loop, callback, op, context);
+        aio_call_soon(loop, callback, op, context);
     Py_XDECREF(callback);
     Py_XDECREF(context);
+    Py_DECREF(loop);
     Py_DECREF(w);
     Py_RETURN_TRUE;
 }
@@ -459,14 +499,13 @@ static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs) {
 static PyObject *waiter_result(PyObject *op, PyObject *unused) {
     (void)unused;
     waiter *w = (waiter *)op;
-    module_state *state = w->connection->base.state;
     if (w->cancelled) {
         bool plain = !w->cancel_message || w->cancel_message == Py_None;
-        PyErr_SetObject(state->cancelled_error, plain ? NULL : w->cancel_message);
+        PyErr_SetObject(w->state->cancelled_error, plain ? NULL : w->cancel_message);
         return NULL;
     }
     if (w->stage < WOKEN) {
-        PyErr_SetString(state->invalid_state_error, "Result is not set.");
+        PyErr_SetString(w->state->invalid_state_error, "Result is not set.");
         return NULL;
     }
     Py_RETURN_NONE;
@@ -484,7 +523,8 @@ static PyObject *waiter_cancelled(PyObject *op, PyObject *unused) {
 
 static PyObject *waiter_get_loop(PyObject *op, PyObject *unused) {
     (void)unused;
-    return Py_NewRef(((waiter *)op)->connection->loop);
+    aio_connection *c = ((waiter *)op)->connection;
+    return Py_NewRef(c ? c->loop : Py_None);
 }
 
 static PyObject *get_blocking(PyObject *op, void *unused) {
@@ -516,48 +556,70 @@ static PyObject *get_qualname(PyObject *op, void *unused) {
 
 /* ---- life -------------------------------------------------------------- */
 
+/* As with a coroutine: what was never awaited was not done. */
+static void warn_never_awaited(waiter *w) {
+    if (w->stage != FRESH || w->kind == WAIT_CLOSED || w->kind == WAIT_ENTER)
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "'Connection.%s' was never awaited",
+                         names[w->kind]) < 0)
+        PyErr_WriteUnraisable((PyObject *)w->connection);
+    PyErr_Restore(type, value, traceback);
+}
+
 #ifdef Py_GIL_DISABLED
 static waiter *take_spare(aio_connection *c) { (void)c; return NULL; }
-static bool keep_spare(aio_connection *c, waiter *w) { (void)c, (void)w; return false; }
-void waiter_free_spare(aio_connection *c) { (void)c; }
+static void keep_spare(aio_connection *c, waiter *w) { (void)c, (void)w; }
 #else
-/* There is nearly always one of a connection at a time: its memory is used again. */
 static waiter *take_spare(aio_connection *c) {
-    waiter *w = c->spare;
-    c->spare = NULL;
-    if (w)
-        PyObject_Init((PyObject *)w, c->base.state->waiter_type);
-    return w;
+    waiter *w = c->spares[0];
+    if (!w || Py_REFCNT(w) != 1) {
+        w = c->spares[1];
+        if (!w || Py_REFCNT(w) != 1)
+            return NULL;
+    }
+    if (w->stage != OVER) {
+        warn_never_awaited(w);
+        finish(w);
+    }
+    return (waiter *)Py_NewRef((PyObject *)w);
 }
 
-static bool keep_spare(aio_connection *c, waiter *w) {
-    if (c->spare)
-        return false;
-    c->spare = w;
-    return true;
-}
-
-void waiter_free_spare(aio_connection *c) {
-    if (c->spare)
-        PyObject_GC_Del(c->spare);
-    c->spare = NULL;
+static void keep_spare(aio_connection *c, waiter *w) {
+    waiter **slot = c->spares[0] ? &c->spares[1] : &c->spares[0];
+    if (!*slot)
+        *slot = (waiter *)Py_NewRef((PyObject *)w);
 }
 #endif
+
+static waiter *make(aio_connection *c) {
+    waiter *w = PyObject_GC_New(waiter, c->base.state->waiter_type);
+    if (!w)
+        return NULL;
+    w->state = c->base.state;
+    w->queue = NULL;
+    w->previous = w->next = NULL;
+    w->callback = w->context = w->cancel_message = w->data = NULL;
+    w->connection = NULL;
+    w->stage = OVER;
+    PyObject_GC_Track(w);
+    keep_spare(c, w);
+    return w;
+}
 
 PyObject *waiter_new(aio_connection *c, waiter_kind kind, PyObject *data) {
     waiter *w = take_spare(c);
     if (!w)
-        w = PyObject_GC_New(waiter, c->base.state->waiter_type);
+        w = make(c);
     if (!w)
         return NULL;
     w->connection = (aio_connection *)Py_NewRef((PyObject *)c);
-    w->queue = NULL;
-    w->previous = w->next = NULL;
     w->data = Py_XNewRef(data);
-    w->callback = w->context = w->cancel_message = NULL;
     w->kind = (unsigned char)kind;
     w->stage = FRESH;
     w->blocking = w->cancelled = w->sent = w->abandoned = false;
+    Py_CLEAR(w->cancel_message);
     return (PyObject *)w;
 }
 
@@ -581,27 +643,14 @@ static int clear(PyObject *op) {
     return 0;
 }
 
-/* As with a coroutine: what was never awaited was not done. */
-static void warn_never_awaited(waiter *w) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "'Connection.%s' was never awaited",
-                         names[w->kind]) < 0)
-        PyErr_WriteUnraisable((PyObject *)w->connection);
-    PyErr_Restore(type, value, traceback);
-}
-
 static void dealloc(PyObject *op) {
     waiter *w = (waiter *)op;
-    aio_connection *c = w->connection;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    if (w->stage == FRESH && w->kind != WAIT_CLOSED)
-        warn_never_awaited(w);
+    warn_never_awaited(w);
     clear(op);
-    if (!keep_spare(c, w))
-        PyObject_GC_Del(op);
-    Py_DECREF(c);
+    Py_XDECREF(w->connection);
+    PyObject_GC_Del(op);
     Py_DECREF(type);
 }
 

@@ -198,14 +198,18 @@ enum { DRIVE_ROUNDS = 8 };
 int64_t np_worker_drive(np_worker *worker, void *thread, np_round *round) {
     np_batch *batch = &worker->batch;
     np_endpoint *ep = worker->endpoint;
+    np_round one;
     bool left;
     unsigned rounds = 0;
     do {
-        np_worker_poll(worker, thread, 0, false, round);
+        one = (np_round){0};
+        np_worker_poll(worker, thread, 0, false, &one);
+        round->delivered += one.delivered;
+        round->leave |= one.leave;
         if (np_load32(&ep->forked) || np_load32(&worker->drained))
             return -1;
         left = batch->count || batch->touched || has_posted(worker, false);
-    } while (left && ++rounds < DRIVE_ROUNDS);
+    } while ((left || !one.idle) && !round->leave && ++rounds < DRIVE_ROUNDS);
     /* From here on whoever posts something makes the port readable. */
     np_swap32(&worker->asleep, 1);
     if (left || has_posted(worker, false))
