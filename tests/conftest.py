@@ -8,6 +8,7 @@ import signal
 import tempfile
 
 import pytest
+from aio_support import Loops, kinds
 from support import TIMEOUT, WINDOWS, Client, eventually, reply, running, thread_count
 
 import npipes
@@ -121,3 +122,11 @@ def connect(serve):
     """Connects clients that are closed when the test ends, before its servers stop."""
     with contextlib.ExitStack() as stack:
         yield lambda server: stack.enter_context(Client(server))
+
+
+@pytest.fixture(params=list(kinds()))
+def loops(request):
+    """Runs coroutines on each kind of event loop."""
+    loops = Loops(request.param)
+    yield loops
+    loops.check()

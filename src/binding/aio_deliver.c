@@ -38,6 +38,15 @@ static void handler_failed(endpoint_object *s, aio_connection *c) {
     np_connection_close(c->base.connection);
 }
 
+/* Always NULL. */
+static PyObject *refuse_coroutine(PyObject *coroutine) {
+    Py_XDECREF(PyObject_CallMethod(coroutine, "close", NULL));
+    Py_DECREF(coroutine);
+    PyErr_SetString(PyExc_TypeError, "on_message returned a coroutine; a function that is to be "
+                    "awaited must be a coroutine function (async def)");
+    return NULL;
+}
+
 static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
     np_connection *connection = e->connection;
     handler h = s->resolved[ON_MESSAGE];
@@ -50,11 +59,8 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
         PyObject *data = message_of(s, &e[n]);
         args[2] = data;
         PyObject *r = data ? PyObject_Vectorcall(h.callable, from, flags, NULL) : NULL;
-        if (r && r != Py_None && PyCoro_CheckExact(r)) {
-            PyErr_Format(PyExc_TypeError, "on_message returned a coroutine; a handler to be "
-                         "awaited must be a coroutine function (async def)");
-            Py_CLEAR(r);
-        }
+        if (r && r != Py_None && PyCoro_CheckExact(r))
+            r = refuse_coroutine(r);
         if (!r)
             handler_failed(s, c);
         Py_XDECREF(r);
@@ -92,7 +98,7 @@ static void on_connected(endpoint_object *s, np_event *e) {
     c->opened = true;
     PyObject *args[] = {NULL, (PyObject *)c};
     call(s, ON_CONNECTED, (PyObject *)c, args, 1);
-    aio_connection_wake_watchers(c);
+    waiter_wake_watchers(c);
     Py_DECREF(c);
 }
 
@@ -134,7 +140,7 @@ static void on_disconnected(endpoint_object *s, aio_connection *c) {
     on_closed(c);
     call(s, ON_DISCONNECTED, (PyObject *)c, args, 1);
     bridge_disconnected(s, &c->base);
-    aio_connection_wake_watchers(c);
+    waiter_wake_watchers(c);
 }
 
 /* The last of a connection that connect() made. */
@@ -148,7 +154,7 @@ static void on_ended(endpoint_object *s, aio_connection *c) {
     if (!r)
         aio_report(s, "a connection's end could not be noted", (PyObject *)c);
     Py_XDECREF(r);
-    aio_connection_wake_watchers(c);
+    waiter_wake_watchers(c);
 }
 
 static size_t of_connection(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
