@@ -6,7 +6,7 @@ import gc
 import warnings
 
 import npipes.aio
-from support import TIMEOUT, WINDOWS
+from support import TIMEOUT, WINDOWS, is_wine
 
 
 class ThreadedLoop(asyncio.SelectorEventLoop):
@@ -74,6 +74,10 @@ class Loops:
             warnings.simplefilter("error")
             with asyncio.Runner(loop_factory=self.new) as runner:
                 return runner.run(bounded())
+
+    def scaled(self, count):
+        """So many, or fewer where everything takes long: Wine, and a loop that notes every call."""
+        return count // (10 if self.kind == "debug" else 1) // (5 if is_wine() else 1)
 
     def taken_errors(self):
         """The exceptions that loops were told of so far."""

@@ -51,12 +51,14 @@ def test_a_message_of_64_mib_is_received_whole(loops, pipe_name):
 def test_many_messages_come_in_order(loops, pipe_name):
     async def main():
         async with echo_pair(pipe_name) as (_, conn):
+            count = loops.scaled(20_000)
+
             async def feed():
-                for i in range(20_000):
+                for i in range(count):
                     await conn.send(b"%d" % i)
 
             feeding = asyncio.create_task(feed())
-            for i in range(20_000):
+            for i in range(count):
                 assert await conn.recv() == b"%d" % i
             await feeding
 

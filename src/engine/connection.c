@@ -134,7 +134,7 @@ void np_connection_opened(np_connection *c, np_batch *batch) {
 static void peer_left(np_connection *c, np_batch *batch) {
     c->peer_gone = true;
     if (!np_inbound_is_partial(c)) {
-        if (c->endpoint->config.keep_ended)
+        if (c->endpoint->config.keep_ended && !c->write_ended)
             np_batch_add(batch, NP_EVENT_END, c);
         else
             begin_drain(c, batch, false);

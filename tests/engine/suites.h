@@ -16,6 +16,7 @@ extern const test close_tests[];
 extern const test stop_tests[];
 extern const test run_tests[];
 extern const test dispatch_tests[];
+extern const test drive_tests[];
 extern const test start_tests[];
 extern const test channel_tests[];
 extern const test client_tests[];
