@@ -55,7 +55,7 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     size_t flags = h.takes_self ? 3 : 2 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     size_t n = 0;
     Py_INCREF(h.callable);
-    do {
+    for (; n < left && is_message_of(&e[n], connection) && !c->closing; n++) {
         PyObject *data = message_of(s, &e[n]);
         args[2] = data;
         PyObject *r = data ? PyObject_Vectorcall(h.callable, from, flags, NULL) : NULL;
@@ -65,8 +65,8 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
             handler_failed(s, c);
         Py_XDECREF(r);
         Py_XDECREF(data);
-    } while (++n < left && is_message_of(&e[n], connection) && !c->closing);
-    while (n < left && is_message_of(&e[n], connection))    /* it was closed meanwhile */
+    }
+    while (n < left && is_message_of(&e[n], connection))    /* it is closed */
         n++;
     Py_DECREF(h.callable);
     return n;
