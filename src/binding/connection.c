@@ -344,7 +344,7 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyMethodDef methods[] = {
+PyMethodDef connection_methods[] = {
     {"write", (PyCFunction)(void (*)(void))connection_write, METH_FASTCALL | METH_KEYWORDS,
      "write($self, /, data, cookie=None)\n--\n\n"
      "Send data, any contiguous bytes-like object, as one message.  Never blocks; b'' is a\n"
@@ -378,7 +378,7 @@ static PyType_Slot slots[] = {
     {Py_tp_repr, repr},
     {Py_tp_getset, getset},
     {Py_tp_members, members},
-    {Py_tp_methods, methods},
+    {Py_tp_methods, connection_methods},
     {0, NULL},
 };
 

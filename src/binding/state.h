@@ -159,6 +159,9 @@ typedef struct connection_object {
 } connection_object;
 
 extern PyType_Spec connection_spec;
+/* Both kinds of connection have them as their own, too: CPython's fast ways to
+ * call a method are for instances of exactly the type it is found in. */
+extern PyMethodDef connection_methods[];
 /* Without a connection of the engine's yet, which connection_take gives it. */
 connection_object *connection_new(module_state *state, PyTypeObject *type, bridge *bridge);
 void connection_take(connection_object *self, np_connection *connection);
