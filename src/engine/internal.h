@@ -256,7 +256,7 @@ struct np_endpoint {
     np_config config;
     np_host host;
     np_atomic_u32 want_sent;
-    uint64_t append_limit;          /* bytes in an outbox that no limit is near */
+    uint64_t append_limit;          /* bytes in an outbox that no limit is near; 0: never */
     np_atomic_u32 phase;
     np_atomic_u32 forked;
     char address[NP_ADDRESS_MAX];
