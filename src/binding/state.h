@@ -189,6 +189,10 @@ void payload_discard(np_buffer *buffer);
 np_buffer *payload_new(size_t size);
 /* The message of an event as bytes; takes the buffer out of it where it can. */
 PyObject *payload_message(np_event *event);
+/* The same in the memory of the message before it (or NULL), whose reference it
+ * takes over, where nobody else has one and the size is the same: making and
+ * freeing bytes costs a fifth of a small message. */
+PyObject *payload_message_into(PyObject *last, np_event *event);
 
 /* ---- errors.c ---------------------------------------------------------- */
 
