@@ -117,10 +117,11 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_e
     PyObject *args[] = {(PyObject *)s, c, NULL, NULL};
     PyObject **from = h.takes_self ? args : args + 1;
     size_t flags = h.takes_self ? 4 : 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *data = NULL;
     size_t n = 0;
     Py_XINCREF(h.callable);
     do {
-        PyObject *data = payload_message(&e[n]);
+        data = payload_message_into(data, &e[n]);
         args[2] = data;
         args[3] = e[n].cookie ? e[n].cookie : Py_None;
         if (!data)
@@ -129,12 +130,12 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_e
             finish_call(t, h.callable, vectorcall(h.callable, from, flags, NULL));
         else if (h.callable)
             finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
-        Py_XDECREF(data);
         Py_CLEAR(e[n].cookie);
         /* A handler may be replaced by itself. */
     } while (++n < left && is_message_of(&e[n], connection)
              && s->resolved[ON_MESSAGE].callable == h.callable
              && !s->resolved[ON_MESSAGES].callable);
+    Py_XDECREF(data);
     Py_XDECREF(h.callable);
     return n;
 }

@@ -224,6 +224,7 @@ PyDoc_STRVAR(connection_doc, "One connection of a ClientManager, to one server."
 static PyType_Slot connection_slots[] = {
     {Py_tp_doc, (void *)connection_doc},
     {Py_tp_getset, connection_getset},
+    {Py_tp_methods, connection_methods},
     {0, NULL},
 };
 

@@ -108,7 +108,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     ep->host = *host;
     np_store32(&ep->refs, 1);
     np_store32(&ep->want_sent, config->want_sent);
-    ep->append_limit = config->max_pending_bytes;
+    ep->append_limit = NP_LINK_FRAMED && !config->byte_mode ? config->max_pending_bytes : 0;
     if (config->write_high_water && config->write_high_water < ep->append_limit)
         ep->append_limit = config->write_high_water;
     np_mutex_init(&ep->lock);

@@ -118,9 +118,11 @@ typedef struct np_client {
 } np_client;
 
 struct np_connection {
+    /* What every message needs comes first, so that it lies in few cache lines. */
     np_atomic_u32 refs;
     np_atomic_u32 requests;
     np_atomic_u32 visible;          /* np_state, as other threads may see it */
+    np_mutex lock;
     np_atomic_u64 pending;          /* bytes in the outbox */
     np_atomic_u64 backlog;          /* bytes in events not yet delivered */
     np_atomic_u32 paused;           /* by the host */
@@ -128,39 +130,22 @@ struct np_connection {
     np_worker *worker;
     np_client *client;              /* NULL: a server's */
     void *user;
-    np_connection *posted_next;     /* guarded by worker->post_lock */
     np_connection *dirty_next;      /* batch's */
-    np_connection *touched_next;
-    np_node registry;               /* guarded by endpoint->lock */
 
     /* -- poller only -- */
+    np_connection *touched_next;
     np_state state;
-    np_operation read_op;
     bool reading, touched;
     bool connected;                 /* CONNECTED was reported, so DISCONNECTED will be */
     bool peer_gone, write_ended;
-    np_error error;                 /* the first failure; code NP_OK: none */
-    np_timer timer;
-    /* The message that is arriving. */
-    uint8_t header[NP_HEADER_MAX];
-    unsigned header_size;
+    unsigned header_size;           /* of the message that is arriving */
     np_buffer *arriving;
     size_t arrived;
     uint64_t expected;              /* its whole length */
-    /* A buffer the host must make or enlarge before reading goes on. */
-    size_t wanted_capacity;
-    const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
-    size_t wanted_size;
-    np_connection *wanted_next;
-    np_connection *doomed_next;
-    /* continuous_read=false: messages that no read() has asked for yet. */
-    np_buffer *held, **held_tail;
+    size_t wanted_capacity;         /* of a buffer the host must make before reading goes on */
+    np_operation read_op;
 
     /* -- guarded by lock -- */
-    np_mutex lock;
-    np_link link;
-    np_operation write_op;
-    np_outbox out;
     bool linked;                    /* link may be written to */
     bool aborted;                   /* operations were cancelled; none may start */
     bool writing;                   /* write_op is outstanding */
@@ -169,8 +154,25 @@ struct np_connection {
     bool above_high;
     bool dirty;                     /* in batch->dirty; changed by who delivers that batch */
     np_error write_error;
+    np_outbox out;
+    np_link link;
+    np_operation write_op;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
+
+    /* -- poller only -- */
+    np_error error;                 /* the first failure; code NP_OK: none */
+    np_timer timer;
+    uint8_t header[NP_HEADER_MAX];
+    const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
+    size_t wanted_size;
+    np_connection *wanted_next;
+    np_connection *doomed_next;
+    /* continuous_read=false: messages that no read() has asked for yet. */
+    np_buffer *held, **held_tail;
+
+    np_connection *posted_next;     /* guarded by worker->post_lock */
+    np_node registry;               /* guarded by endpoint->lock */
 };
 
 /* ---- batch ------------------------------------------------------------- */
@@ -259,7 +261,7 @@ struct np_endpoint {
     np_config config;
     np_host host;
     np_atomic_u32 want_sent;
-    uint64_t append_limit;          /* bytes in an outbox that no limit is near */
+    uint64_t append_limit;          /* bytes in an outbox that no limit is near; 0: never */
     np_atomic_u32 phase;
     np_atomic_u32 forked;
     char address[NP_ADDRESS_MAX];

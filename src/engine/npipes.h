@@ -320,8 +320,8 @@ const char *np_connection_address(const np_connection *connection);
  * it goes out with the batch, else at once.  Empty messages are sent. */
 np_code np_connection_write(np_connection *connection, const void *data, size_t size,
                             np_buffer *hold, void *cookie, np_error *error);
-/* The same for what most writes are: a message without a cookie that joins what
- * was already written to the connection in this batch.  False, and nothing has
+/* The same for what most writes are: a small message without a cookie, to the
+ * connection of an event of this thread's batch.  False, and nothing has
  * happened, where it is not such a one or does not fit. */
 bool np_connection_append(np_connection *connection, const void *data, size_t size);
 /* A message of several that go out together. */

@@ -169,6 +169,15 @@ static np_code add_all_locked(np_connection *c, np_chunk_pool *pool, const np_me
     return code;
 }
 
+/* The batch that this thread delivers has written to the connection. */
+static void soil_locked(np_connection *c, np_batch *batch) {
+    if (c->dirty)
+        return;
+    c->dirty = true;
+    c->dirty_next = batch->dirty;
+    batch->dirty = c;
+}
+
 np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
                           void *cookie, np_error *error) {
     np_batch *batch = np_current_batch;
@@ -180,11 +189,7 @@ np_code np_outbound_write(np_connection *c, const np_message *messages, size_t c
         if (in_batch) {
             np_store64(&c->pending, c->out.bytes);
             note_high_locked(c);
-            if (!c->dirty) {
-                c->dirty = true;
-                c->dirty_next = batch->dirty;
-                batch->dirty = c;
-            }
+            soil_locked(c, batch);
         } else {
             np_outbound_flush_locked(c, pool);
         }
@@ -195,13 +200,19 @@ np_code np_outbound_write(np_connection *c, const np_message *messages, size_t c
 
 bool np_connection_append(np_connection *c, const void *data, size_t size) {
     const np_endpoint *ep = c->endpoint;
-    const np_batch *batch = np_current_batch;
-    if (!batch || batch->worker != c->worker || !c->dirty || size >= NP_HOLD_SIZE
+    np_batch *batch = np_current_batch;
+    if (!batch || batch->worker != c->worker || size >= NP_HOLD_SIZE
         || np_load32(&ep->want_sent) || np_load32(&ep->forked))
         return false;
     np_mutex_lock(&c->lock);
-    bool done = !c->write_closed && c->out.bytes + size < ep->append_limit
-                && np_outbox_extend(&c->out, data, (uint32_t)size);
+    np_outbox *out = &c->out;
+    bool done = !c->write_closed && out->bytes + size < ep->append_limit
+                && (out->count || np_outbox_begin(out, batch->chunks, size))
+                && np_outbox_extend(out, data, (uint32_t)size);
+    if (done) {
+        np_store64(&c->pending, out->bytes);
+        soil_locked(c, batch);
+    }
     np_mutex_unlock(&c->lock);
     return done;
 }

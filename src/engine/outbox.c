@@ -74,6 +74,16 @@ static void enter_extensions(np_outbox *out) {
     out->extendable = r->inline_size < NP_MERGED_MAX;
 }
 
+bool np_outbox_begin(np_outbox *out, np_chunk_pool *pool, size_t size) {
+    if (!reserve_record(out) || !reserve_bytes(out, pool, size + NP_HEADER_MIN))
+        return false;
+    out->records[out->head] = (np_record){0};
+    out->count = 1;
+    out->extendable = true;
+    out->entered = 0;
+    return true;
+}
+
 bool np_outbox_add(np_outbox *out, np_chunk_pool *pool, const np_record *record,
                    const uint8_t *header, unsigned header_size, const void *data, size_t size,
                    bool merge) {
@@ -207,6 +217,19 @@ np_record np_outbox_pop(np_outbox *out, np_chunk_pool *pool) {
     return r;
 }
 
+/* What most advances are: all of one record, which lies in one chunk. */
+static bool take_all(np_outbox *out, np_chunk_pool *pool, uint64_t n, np_tally *whole) {
+    const np_record *r = &out->records[out->head];
+    if (n != out->bytes || out->count != 1 || out->first != out->last || r->held || r->report)
+        return false;
+    whole->messages += r->messages;
+    whole->bytes += r->payload;
+    out->bytes = out->head_taken = 0;
+    out->count = 0;
+    settle(out, pool);
+    return true;
+}
+
 void np_outbox_advance(np_outbox *out, np_chunk_pool *pool, uint64_t n, bool one,
                        np_buffer **released, np_tally *whole) {
     enter_extensions(out);
@@ -214,6 +237,8 @@ void np_outbox_advance(np_outbox *out, np_chunk_pool *pool, uint64_t n, bool one
         out->chunk_hint = n < CHUNK_LARGE ? (uint32_t)n : CHUNK_LARGE;
     else
         out->chunk_hint -= out->chunk_hint / 16;
+    if (take_all(out, pool, n, whole))
+        return;
     while (out->count) {
         const np_record *head = &out->records[out->head];
         uint64_t rest = head->size - out->head_taken;

@@ -182,7 +182,8 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
     fire_timers(worker, batch);
     np_delivery_run(batch, thread, queue, round);
     round->idle = count == 0 && round->delivered == 0;
-    round->attention = !queue && np_swap32(&worker->endpoint->attention, 0);
+    round->attention = !queue && np_load32(&worker->endpoint->attention)
+                       && np_swap32(&worker->endpoint->attention, 0);
     if (np_load32(&worker->endpoint->forked))
         return;
     if (is_empty(worker) && !np_load32(&worker->drained)) {
