@@ -26,10 +26,11 @@ static bool is_message_of(const np_event *e, const np_connection *connection) {
     return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
 }
 
-static PyObject *message_of(endpoint_object *s, np_event *e) {
+/* last: see payload_message_into. */
+static PyObject *message_of(endpoint_object *s, PyObject *last, np_event *e) {
     if (e->u.message.size >= LARGE_MESSAGE)
         s->aio->large = true;
-    return payload_message(e);
+    return payload_message_into(last, e);
 }
 
 /* A function that raises, or that should have been awaited, ends its connection. */
@@ -53,10 +54,11 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     PyObject *args[] = {(PyObject *)s, (PyObject *)c, NULL};
     PyObject **from = h.takes_self ? args : args + 1;
     size_t flags = h.takes_self ? 3 : 2 | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *data = NULL;
     size_t n = 0;
     Py_INCREF(h.callable);
     for (; n < left && is_message_of(&e[n], connection) && !c->closing; n++) {
-        PyObject *data = message_of(s, &e[n]);
+        data = message_of(s, data, &e[n]);
         args[2] = data;
         PyObject *r = data ? PyObject_Vectorcall(h.callable, from, flags, NULL) : NULL;
         if (r && r != Py_None && PyCoro_CheckExact(r))
@@ -64,8 +66,8 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
         if (!r)
             handler_failed(s, c);
         Py_XDECREF(r);
-        Py_XDECREF(data);
     }
+    Py_XDECREF(data);
     while (n < left && is_message_of(&e[n], connection))    /* it is closed */
         n++;
     Py_DECREF(h.callable);
@@ -76,7 +78,7 @@ static size_t to_queue(endpoint_object *s, aio_connection *c, np_event *e, size_
     np_connection *connection = e->connection;
     size_t n = 0;
     do {
-        PyObject *data = c->closing ? NULL : message_of(s, &e[n]);
+        PyObject *data = c->closing ? NULL : message_of(s, NULL, &e[n]);
         if (!c->closing && (!data || aio_connection_push(c, data) < 0))
             handler_failed(s, c);
         Py_XDECREF(data);
