@@ -1,4 +1,5 @@
 #include "bridge.h"
+#include "secrets.h"
 
 #include <stdlib.h>
 
@@ -38,17 +39,6 @@ static void call(endpoint_object *s, bridge_thread *t, handler_index i, PyObject
     size_t flags = count | (h.takes_self ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
     finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
     Py_DECREF(h.callable);
-}
-
-static void log_error(PyObject *error) {
-    PyObject *logging = PyImport_ImportModule("logging");
-    PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "npipes") : NULL;
-    PyObject *r = logger ? PyObject_CallMethod(logger, "warning", "sO", "%s", error) : NULL;
-    if (!r)
-        PyErr_WriteUnraisable(error);
-    Py_XDECREF(r);
-    Py_XDECREF(logger);
-    Py_XDECREF(logging);
 }
 
 /* ---- events ------------------------------------------------------------ */
@@ -163,7 +153,7 @@ static void on_error(endpoint_object *s, bridge_thread *t, connection_object *c,
         PyObject *args[] = {NULL, c ? (PyObject *)c : Py_None, error};
         call(s, t, ON_ERROR, args, 2);
     } else {
-        log_error(error);
+        errors_log(error);
     }
     Py_DECREF(error);
 }
@@ -275,8 +265,14 @@ static bool enter(void *user, void *thread) {
 }
 
 static void leave(void *user, void *thread) {
-    (void)user;
-    ((bridge_thread *)thread)->state = PyEval_SaveThread();
+    bridge *b = user;
+    bridge_thread *t = thread;
+    if (b->raised) {
+        put_exception(b->raised);
+        b->raised = NULL;
+        handler_failed(t, (PyObject *)b->object);
+    }
+    t->state = PyEval_SaveThread();
 }
 
 static void thread_end(void *user, void *thread) {
@@ -306,6 +302,42 @@ void bridge_guest_begin(bridge_thread *t) {
 }
 
 void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
+
+/* ---- handshakes -------------------------------------------------------- */
+
+/* What a step raises is for leave, which knows the thread. */
+static bool step_failed(bridge *b) {
+    if (!PyErr_Occurred())
+        return false;
+    if (b->raised)
+        PyErr_WriteUnraisable((PyObject *)b->object);
+    else
+        b->raised = take_exception();
+    return true;
+}
+
+static bool step_random(void *user, uint8_t *out, size_t size) {
+    bridge *b = user;
+    bool done = b->object && secrets_random(b->object->state, out, size);
+    return !step_failed(b) && done;
+}
+
+/* Without its object a run has no key, and is about to end. */
+static int step_mac(void *user, const char *digest, const uint8_t *message, size_t size,
+                    uint8_t out[NP_MAC_MAX]) {
+    bridge *b = user;
+    endpoint_object *s = b->object;
+    if (!s || !s->key)
+        return -1;
+    int length = secrets_mac(s->state, s->key, digest, message, size, out);
+    return step_failed(b) ? -1 : length;
+}
+
+static bool step_equal(void *user, const uint8_t *a, const uint8_t *c, size_t size) {
+    bridge *b = user;
+    bool equal = b->object && secrets_equal(b->object->state, a, c, size);
+    return !step_failed(b) && equal;
+}
 
 /* ---- life -------------------------------------------------------------- */
 
@@ -361,4 +393,6 @@ void bridge_host(bridge *b, np_host *host) {
         .interrupted = interrupted,
         .released = released,
     };
+    if (b->object->key)
+        host->secrets = (np_secrets){b, step_random, step_mac, step_equal};
 }

@@ -12,6 +12,7 @@ struct bridge {
     np_atomic_u32 refs;
     PyInterpreterState *interpreter;
     endpoint_object *object;
+    PyObject *raised;       /* what came of a signal inside a handshake's step */
     np_atomic_ptr kept;     /* the object, dropped inside a handler, until its run has ended */
 };
 

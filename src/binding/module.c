@@ -202,6 +202,7 @@ static int exec(PyObject *module) {
             (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
             (PyObject **)&(s)->server_connection_type,                                          \
             (PyObject **)&(s)->client_connection_type, (PyObject **)&(s)->peer_type,            \
+            &(s)->authentication_error, &(s)->random, &(s)->hmac, &(s)->compare,                \
             (PyObject **)&(s)->stats_type, &(s)->str_operation, &(s)->str_cookie, NULL          \
     }
 

@@ -6,6 +6,7 @@
 static const config_number numbers[] = {
     CONFIG_NUMBER(max_instances, true, 1, INT32_MAX),
     CONFIG_NUMBER(listeners, false, 1, 255),
+    CONFIG_NUMBER(max_handshakes, false, 1, INT32_MAX),
 };
 
 static PyObject *get_name(PyObject *op, void *unused) {
@@ -89,6 +90,9 @@ static PyGetSetDef getset[] = {
      "Clients served at once; further ones wait.  None: no bound.", (void *)&numbers[0]},
     {"listeners", config_get_number, config_set_number, "Instances kept waiting for clients.",
      (void *)&numbers[1]},
+    {"max_handshakes", config_get_number, config_set_number,
+     "With authkey: clients at once that have yet to prove that they have it.",
+     (void *)&numbers[2]},
     {"access", get_access, set_access,
      "Who may connect: 'user', 'everyone', a file mode (Linux) or SDDL (Windows).", NULL},
     {"address", get_address, NULL, "The address the operating system knows.", NULL},
@@ -128,9 +132,9 @@ PyDoc_STRVAR(doc,
 "Server(name, *, threads=1, free_threading_events=False, message_buffer_size=131072,\n"
 "       continuous_read=True, max_instances=None, listeners=8, max_message_size=67108864,\n"
 "       write_high_water=1048576, max_pending_bytes=67108864, access='user', authkey=None,\n"
-"       mode='message', kernel_buffer_size=None, spin_us=0, on_ready=None, on_connected=None,\n"
-"       on_message=None, on_messages=None, on_sent=None, on_disconnected=None,\n"
-"       on_drained=None, on_error=None)\n"
+"       max_handshakes=128, mode='message', kernel_buffer_size=None, spin_us=0, on_ready=None,\n"
+"       on_connected=None, on_message=None, on_messages=None, on_sent=None,\n"
+"       on_disconnected=None, on_drained=None, on_error=None)\n"
 "--\n\n"
 "A server of messages to processes on this machine.\n\n"
 "Parameters are attributes too, read once by start().  Handlers may be given as arguments,\n"

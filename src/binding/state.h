@@ -19,6 +19,8 @@ typedef struct module_state {
     PyTypeObject *connection_type, *server_connection_type, *client_connection_type;
     PyTypeObject *peer_type, *stats_type, *client_type, *listener_type;
     PyObject *str_operation, *str_cookie;
+    /* NULL until the first key: secrets.c. */
+    PyObject *authentication_error, *random, *hmac, *compare;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
@@ -70,6 +72,8 @@ struct endpoint_object {
     const endpoint_kind *kind;
     PyObject *name, *access;            /* a Server's */
     np_config config;
+    PyObject *authkey;                  /* bytes, or NULL: the parameter, */
+    PyObject *key;                      /* and what the current run has */
     PyObject *on[HANDLER_COUNT];        /* as given */
     handler resolved[HANDLER_COUNT];    /* as start() found them */
     PyObject *live;                     /* set of the connections that are connected */
@@ -141,8 +145,6 @@ int config_refuse_delete(PyObject *value, const char *name);
 extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
-/* Refuses what is not None. */
-int config_authkey(PyObject *value);
 int config_server_owner(PyObject *value, bool *owner_only);
 
 /* ---- connection.c ------------------------------------------------------ */
@@ -198,6 +200,8 @@ PyObject *errors_raise(module_state *state, const np_error *error, const char *s
 /* What start() and address() raise: ValueError, FileExistsError, OSError. */
 PyObject *errors_raise_start(const np_error *error, PyObject *name, const char *address);
 const char *errors_activity(np_activity activity);
+/* An error that nobody is there for: a warning of the logger npipes. */
+void errors_log(PyObject *error);
 
 /* ---- host.c, per platform ---------------------------------------------- */
 

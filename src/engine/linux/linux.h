@@ -41,7 +41,9 @@ bool np_access_allows(const np_config *config, const char *address, uid_t uid);
 /* security.c: makes the directory, or finds out whether it can be trusted. */
 np_code np_directory_prepare(const char *path, np_error *error);
 
-/* wire.c: waits for events of poll. */
+/* wire.c: waits for events of poll.  The first of fds is np_wire_wait_any's own. */
+struct pollfd;
+np_code np_wire_wait_any(struct pollfd *fds, size_t count, const np_wait *wait, int *os);
 np_code np_wire_wait(int fd, short events, const np_wait *wait, int *os);
 
 /* Fills *error in from errno. */
