@@ -288,6 +288,15 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
     case NP_E_INVALID:
         PyErr_Format(PyExc_ValueError, "access for pipe name %R is not one this system has", name);
         return NULL;
+    case NP_E_GROUP:
+        if (e->value == NP_GROUP_OTHERS)
+            break;
+        PyErr_Format(PyExc_ValueError, e->value == NP_GROUP_UNKNOWN
+                         ? "access for pipe name %R: there is no such group"
+                         : "access for a group needs a path, not the pipe name %R: the directory "
+                           "of leaf names is closed to others, and an abstract name has no file",
+                     name);
+        return NULL;
     case NP_E_DIRECTORY:
         return raise_directory(e, address);
     case NP_E_MEMORY:
@@ -303,6 +312,9 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
         error = PyObject_CallFunction(PyExc_OSError, "isO", EEXIST,
                                       "a server, or a file that is not a stale socket, already "
                                       "has this address", path);
+    else if (e->code == NP_E_GROUP)
+        error = PyObject_CallFunction(PyExc_OSError, "isO", EPERM,
+                                      "this user is not in the group that access names", path);
     else
         error = host_os_error(PyExc_OSError, e->os, NULL, path);
     Py_DECREF(path);

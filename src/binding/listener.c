@@ -81,7 +81,7 @@ static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
         PyErr_SetString(PyExc_RuntimeError, "a Listener can't be initialised twice");
         return -1;
     }
-    if (config.access == NP_ACCESS_SDDL && !(config.access_sddl = PyUnicode_AsUTF8(access)))
+    if (config_access_text(&config, access) < 0)
         return -1;
     PyObject *key;
     if (secrets_key(self->state, authkey, &key) < 0)

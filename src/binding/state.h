@@ -145,6 +145,8 @@ int config_refuse_delete(PyObject *value, const char *name);
 extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
+/* That text, which is value's; -1 with an exception set. */
+int config_access_text(np_config *config, PyObject *value);
 int config_server_owner(PyObject *value, bool *owner_only);
 
 /* ---- connection.c ------------------------------------------------------ */

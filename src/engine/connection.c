@@ -365,7 +365,8 @@ void np_connection_pump(np_connection *c, np_batch *batch) {
     if (c->state == NP_STATE_OPEN) {
         read_on(c);
     } else if (c->state == NP_STATE_GREETING) {
-        np_greeting_pump(c, batch);
+        np_greeting_pump(c, batch);     /* what comes of it is the next round's */
+        return;
     } else if (c->state == NP_STATE_DRAINING) {
         /* Handlers that have yet to see the peer's last messages may answer. */
         bool answered = np_load64(&c->backlog) == 0 || !c->peer_gone;

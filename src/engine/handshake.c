@@ -58,7 +58,7 @@ np_code np_handshake_received(np_handshake *h, size_t size, uint64_t left, np_er
             return too_long(length, error);
         h->expected += length;
     }
-    h->due = h->in_size >= HEADER && h->in_size == h->expected;
+    h->due = h->in_size == h->expected;
     return NP_OK;
 }
 

@@ -57,11 +57,18 @@ typedef enum np_code {
     NP_E_BUSY,          /* somebody does, and has no room for another client; limit likewise */
     NP_E_OWNER,         /* the server is another user's; value: its uid (Linux) */
     NP_E_HALF_SENT,     /* a send ended inside a message: no more can be sent */
+    NP_E_GROUP,         /* access_group can't be: value: an np_group_reason */
     NP_E_AUTH,          /* the peer did not prove the key: value: an np_auth_reason */
     NP_E_INTERRUPTED,   /* not an error: the host may look for signals, and go on */
     NP_WANTED,          /* not an error: np_channel_room is due */
     NP_REFUSED          /* not an error of the call: a client was, and it can go on */
 } np_code;
+
+typedef enum np_group_reason {
+    NP_GROUP_UNKNOWN = 1,
+    NP_GROUP_PLACE,     /* the address is one that its members can't reach */
+    NP_GROUP_OTHERS     /* this user is not in it */
+} np_group_reason;
 
 typedef enum np_auth_reason {
     NP_AUTH_WRONG = 1,  /* its answer is not what the key gives */
@@ -100,7 +107,8 @@ typedef enum np_access_kind {
     NP_ACCESS_USER = 0,     /* this user (and SYSTEM; and root) */
     NP_ACCESS_EVERYONE,
     NP_ACCESS_SDDL,         /* Windows: access_sddl */
-    NP_ACCESS_MODE          /* Linux: access_mode */
+    NP_ACCESS_MODE,         /* Linux: access_mode */
+    NP_ACCESS_GROUP         /* Linux: access_group, and this user */
 } np_access_kind;
 
 /* What timers go by, for tests that have no time to wait.  Both functions are
@@ -129,6 +137,7 @@ typedef struct np_config {
     np_access_kind access;
     unsigned access_mode;
     const char *access_sddl;        /* UTF-8; read by np_endpoint_listen only */
+    const char *access_group;       /* a name or a number; likewise */
     /* Of connections made by np_endpoint_connect: */
     bool owner_only;                /* the server must be this user's */
     bool reconnect;                 /* connect again until closed or stopped */
