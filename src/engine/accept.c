@@ -177,6 +177,7 @@ void np_accept_reuse(np_connection *c, np_batch *batch) {
     np_endpoint *ep = c->endpoint;
     np_mutex_lock(&ep->lock);
     np_list_remove(&c->registry);
+    np_greeting_end_locked(c);
     ep->connection_count--;
     c->worker->live--;
     bool recycled = recycle_locked(ep, c);

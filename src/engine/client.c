@@ -143,28 +143,19 @@ static void close_link(np_connection *c) {
     np_mutex_lock(&ep->lock);
     if (c->client->has_link) {
         c->client->has_link = false;
+        np_greeting_end_locked(c);
         ep->connection_count--;
         np_link_close(&c->link);
     }
     np_mutex_unlock(&ep->lock);
 }
 
-static np_code greet(np_connection *c) {
-    np_endpoint *ep = c->endpoint;
-    if (!np_endpoint_greets(ep))
-        return NP_OK;
-    np_mutex_lock(&ep->lock);
-    bool made = np_greeting_new_locked(c);
-    np_mutex_unlock(&ep->lock);
-    return made ? NP_OK : NP_E_MEMORY;
-}
-
 static void open(np_connection *c, np_batch *batch) {
     np_error error = {0};
     renew(c);
     error.code = np_link_attach(&c->link, &c->worker->port, &c->endpoint->config, &error);
-    if (error.code == NP_OK)
-        error.code = greet(c);
+    if (error.code == NP_OK && np_endpoint_greets(c->endpoint) && !c->greeting)
+        error.code = NP_E_MEMORY;
     if (error.code != NP_OK) {
         close_link(c);
         failed(c, batch, error);
@@ -190,6 +181,8 @@ void np_client_completed(np_connection *c, np_batch *batch, const np_completion 
         np_link_none(&k->dial.link);
         k->has_link = true;
         ep->connection_count++;
+        if (np_endpoint_greets(ep))
+            np_greeting_new_locked(c);
     }
     np_mutex_unlock(&ep->lock);
     if (c->state != NP_STATE_DIALING)   /* closed or stopped meanwhile */

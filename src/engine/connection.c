@@ -329,9 +329,6 @@ static void finish(np_connection *c, np_batch *batch) {
     bool again = c->client && np_client_goes_on_locked(c);
     set_state(c, again ? NP_STATE_DIALING : NP_STATE_CLOSED);
     np_mutex_unlock(&c->lock);
-    np_mutex_lock(&c->endpoint->lock);
-    np_greeting_end_locked(c);
-    np_mutex_unlock(&c->endpoint->lock);
     if (c->client)
         np_client_ended(c, again);
     else
