@@ -270,10 +270,38 @@ def test_what_a_server_without_a_key_says_is_no_handshake(serve):
         npipes.connect(server.address, authkey=KEY)
 
 
-def test_a_server_that_closes_is_the_end_of_the_connection(serve):
-    server = serve(on_connected=lambda conn: conn.close())
+def test_a_server_that_leaves_inside_the_handshake_is_tried_again(serve, manage):
+    """It had to make room, perhaps, or is about to stop."""
+    log = Log()
+    server = serve(on_connected=lambda conn: (log.add("tried"), conn.close()))
     with pytest.raises(npipes.ConnectionClosed, match="the server closed before"):
-        npipes.connect(server.address, authkey=KEY)
+        npipes.connect(server.address, authkey=KEY, timeout=0)
+    assert len(log.of("tried")) == 1
+    with pytest.raises(npipes.ConnectionClosed, match="the server closed before"):
+        took = seconds(npipes.connect, server.address, authkey=KEY, timeout=0.5)
+        assert 0.5 <= took < TIMEOUT
+    assert len(log.of("tried")) > 3
+    manager = manage(authkey=KEY, on_error=lambda conn, error: log.add("error", error))
+    before = len(log.of("tried"))
+    manager.connect(server.address, timeout=0.5)
+    ((error,),) = log.wait("error")
+    assert type(error) is npipes.PipeClosedError and error.operation == "connect"
+    assert len(log.of("tried")) > before + 2
+
+
+def test_a_server_that_stops_inside_the_handshake_is_waited_for(serve, manage, pipe_name):
+    log = Log()
+    first = npipes.Server(pipe_name, free_threading_events=True, **log.handlers("on_connected"))
+    first.start()
+    connected = Outcome(npipes.connect, pipe_name, authkey=KEY, timeout=TIMEOUT)
+    manager = manage(authkey=KEY, on_connected=log.handler("managed"))
+    manager.connect(pipe_name, timeout=TIMEOUT)
+    log.wait("on_connected", 2)
+    first.stop()
+    serve(authkey=KEY, on_message=echo)
+    with connected.get() as client:
+        assert client.call(b"x", timeout=TIMEOUT) == b"x"
+    log.wait("managed")
 
 
 # ---- before and after ----------------------------------------------------

@@ -88,36 +88,58 @@ static void be_patient(patience *p) {
         p->timeout_ns = GRACE_NS;
 }
 
-static int greet_steps(keeper *k, np_channel *channel, patience *p, const char *address) {
+/* NP_E_INTERRUPTED: an exception is set. */
+static np_code greet_steps(keeper *k, np_channel *channel, patience *p, np_error *error) {
     np_secrets secrets = keeper_secrets(k);
     np_handshake shake;
-    np_error error;
     np_code code = NP_E_INTERRUPTED;
     np_handshake_init(&shake, false);
     be_patient(p);
     while (code == NP_E_INTERRUPTED) {
         KEEPER_BEGIN(k)
-        code = np_channel_greet(channel, &shake, &secrets, &p->wait, &error);
+        code = np_channel_greet(channel, &shake, &secrets, &p->wait, error);
         KEEPER_END(k)
         if (code == NP_E_INTERRUPTED && (PyErr_Occurred() || patience_signals(p) < 0))
-            return -1;
+            return code;
     }
-    if (code == NP_OK)
-        return 0;
-    patience_explain(p, &error);
-    errors_raise(k->state, &error, address);
-    return -1;
+    return code;
 }
 
+static np_code pause_steps(np_channel_dial *dial, patience *p) {
+    np_code code = NP_E_INTERRUPTED;
+    while (code == NP_E_INTERRUPTED) {
+        Py_BEGIN_ALLOW_THREADS
+        code = np_channel_pause(dial, &p->wait);
+        Py_END_ALLOW_THREADS
+        if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
+            return code;
+    }
+    return code;
+}
+
+/* A server that leaves inside the handshake had to make room, or is about to
+ * stop: that is like one that has no room yet, or is not there. */
 static PyObject *connect_with(keeper *k, np_channel_dial *dial, patience *p,
                               uint64_t max_message_size) {
-    np_channel *channel;
-    if (dial_steps(k->state, dial, p, &channel) < 0)
-        return NULL;
-    if (!k->key || greet_steps(k, channel, p, dial->address) == 0)
-        return client_new(k->state, channel, dial->address, max_message_size);
-    np_channel_free(channel);
-    return NULL;
+    for (;;) {
+        np_channel *channel;
+        np_error error;
+        patience rest = *p;
+        if (dial_steps(k->state, dial, p, &channel) < 0)
+            return NULL;
+        np_code code = k->key ? greet_steps(k, channel, &rest, &error) : NP_OK;
+        if (code == NP_OK)
+            return client_new(k->state, channel, dial->address, max_message_size);
+        np_channel_free(channel);
+        dial->last = code;
+        np_code pause = code == NP_E_EOF ? pause_steps(dial, p) : NP_E_TIMEOUT;
+        if (PyErr_Occurred())
+            return NULL;
+        if (pause == NP_E_TIMEOUT) {
+            patience_explain(&rest, &error);
+            return errors_raise(k->state, &error, dial->address);
+        }
+    }
 }
 
 PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {

@@ -20,7 +20,7 @@ static bool room_locked(np_endpoint *ep) {
     return ep->listening && armed < config->listeners
            && (config->max_instances == 0
                || ep->connection_count + armed < config->max_instances)
-           && (!np_endpoint_greets(ep) || ep->greeting_count + armed <= config->max_handshakes);
+           && (!np_endpoint_greets(ep) || ep->unproved_count + armed <= config->max_handshakes);
 }
 
 static np_slot *slot_new(np_worker *worker) {

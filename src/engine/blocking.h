@@ -57,6 +57,9 @@ typedef struct np_channel_dial {
  * With NP_AT_ONCE, on any system, these come themselves. */
 np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channel **out,
                            np_error *error);
+/* Waits before another attempt is made, for a reason of its own that the host has
+ * put into dial->last.  NP_E_TIMEOUT: there is no time for one. */
+np_code np_channel_pause(np_channel_dial *dial, const np_wait *wait);
 /* The handshake of a channel that was just connected; `h` is its state between the
  * steps.  NP_E_INTERRUPTED: also when secrets could not do their part.
  * NP_E_TIMEOUT: error->value has NP_E_AUTH.  NP_E_EOF: the server left. */

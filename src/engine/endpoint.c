@@ -116,7 +116,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_mutex_init(&ep->backlog.lock);
     np_mutex_init(&ep->trash_lock);
     np_list_init(&ep->connections);
-    np_list_init(&ep->greetings);
+    np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);

@@ -43,16 +43,29 @@ bool np_greeting_new_locked(np_connection *c) {
     g->begun = np_worker_now(c->worker);
     g->deadline = g->begun + NP_HANDSHAKE_NS;
     np_handshake_init(&g->shake, !c->client);
-    np_list_append(&c->endpoint->greetings, &g->node);
+    np_list_init(&g->node);
+    if (!c->client) {
+        np_list_append(&c->endpoint->unproved, &g->node);
+        c->endpoint->unproved_count++;
+    }
     c->endpoint->greeting_count++;
     c->greeting = g;
     return true;
 }
 
+static bool is_unproved_locked(const np_greeting *g) { return !np_list_empty(&g->node); }
+
+static void proved_locked(np_connection *c) {
+    if (!is_unproved_locked(c->greeting))
+        return;
+    np_list_remove(&c->greeting->node);
+    c->endpoint->unproved_count--;
+}
+
 void np_greeting_end_locked(np_connection *c) {
     if (!c->greeting)
         return;
-    np_list_remove(&c->greeting->node);
+    proved_locked(c);
     c->endpoint->greeting_count--;
     free(c->greeting);
     c->greeting = NULL;
@@ -60,19 +73,19 @@ void np_greeting_end_locked(np_connection *c) {
 
 /* ---- crowding ---------------------------------------------------------- */
 
-/* One more than max_handshakes may come: it tells that another waits.  The one
- * that was in its handshake for longest then makes room, unless it has had no
+/* One more than max_handshakes may come: it tells that another waits.  Of those
+ * that have not proved the key the oldest then makes room, unless it has had no
  * time yet: clients that come in a crowd, and mean it, are soon through. */
 
 bool np_greeting_is_crowded_locked(const np_endpoint *ep) {
-    return ep->greeting_count > ep->config.max_handshakes;
+    return ep->unproved_count > ep->config.max_handshakes;
 }
 
 /* A client has come.  Endpoint's lock held. */
 void np_greeting_make_room_locked(np_endpoint *ep) {
     if (!np_greeting_is_crowded_locked(ep))
         return;
-    np_greeting *oldest = NP_ENTRY(ep->greetings.next, np_greeting, node);
+    np_greeting *oldest = NP_ENTRY(ep->unproved.next, np_greeting, node);
     np_connection *c = oldest->connection;
     if (np_worker_now(c->worker) - oldest->begun >= NP_HANDSHAKE_GRACE_NS)
         np_connection_post(c, NP_REQUEST_CROWDED);
@@ -81,8 +94,8 @@ void np_greeting_make_room_locked(np_endpoint *ep) {
 static bool makes_room(np_connection *c) {
     np_endpoint *ep = c->endpoint;
     np_mutex_lock(&ep->lock);
-    bool makes = !c->client && np_greeting_is_crowded_locked(ep)
-                 && ep->greetings.next == &c->greeting->node;
+    bool makes = np_greeting_is_crowded_locked(ep)
+                 && ep->unproved.next == &c->greeting->node;
     np_mutex_unlock(&ep->lock);
     return makes;
 }
@@ -205,19 +218,30 @@ void np_greeting_steps(np_batch *batch) {
     }
 }
 
-static void succeed(np_connection *c, np_batch *batch) {
+/* The client has done its part, and counts no more. */
+static void note_proof(np_connection *c, np_batch *batch) {
     np_endpoint *ep = c->endpoint;
-    np_timer_clear(&c->timer);
     np_mutex_lock(&ep->lock);
-    np_greeting_end_locked(c);
-    np_accept_again_locked(ep, batch);
+    if (is_unproved_locked(c->greeting)) {
+        proved_locked(c);
+        np_accept_again_locked(ep, batch);
+    }
     np_mutex_unlock(&ep->lock);
+}
+
+static void succeed(np_connection *c, np_batch *batch) {
+    np_timer_clear(&c->timer);
+    np_mutex_lock(&c->endpoint->lock);
+    np_greeting_end_locked(c);
+    np_mutex_unlock(&c->endpoint->lock);
     np_connection_established(c, batch);
 }
 
 void np_greeting_pump(np_connection *c, np_batch *batch) {
     np_greeting *g = c->greeting;
     np_code code = send_rest(c);
+    if (!c->client && np_handshake_is_proved(&g->shake))
+        note_proof(c, batch);
     if (g->error.code) {
         report(c, batch, g->error);
     } else if (code != NP_OK) {

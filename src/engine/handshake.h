@@ -71,6 +71,11 @@ np_code np_handshake_step(np_handshake *h, const np_secrets *secrets, np_error *
 const uint8_t *np_handshake_unsent(const np_handshake *h, size_t *size);
 static inline void np_handshake_sent(np_handshake *h, size_t size) { h->sent += size; }
 
+/* The peer has: of an end that accepts. */
+static inline bool np_handshake_is_proved(const np_handshake *h) {
+    return h->next > NP_STEP_RESPONSE;
+}
+
 /* Both ends have proved the key.  What is unsent then has still to go out. */
 static inline bool np_handshake_is_done(const np_handshake *h) {
     return h->next == NP_STEP_DONE;

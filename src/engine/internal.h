@@ -123,7 +123,7 @@ typedef struct np_client {
 /* What a connection has in addition until the key is proved.  Poller only. */
 typedef struct np_greeting {
     np_connection *connection;
-    np_node node;                   /* of the endpoint's, the oldest first; endpoint->lock */
+    np_node node;                   /* in endpoint->unproved; endpoint->lock */
     int64_t begun;                  /* constant */
     int64_t deadline;
     np_handshake shake;
@@ -285,8 +285,9 @@ struct np_endpoint {
     np_cond ended;                  /* a worker drained, a guest left */
     np_list connections;
     size_t connection_count;        /* of those that have a link */
-    np_list greetings;              /* of those, the ones that have yet to prove the key */
-    size_t greeting_count;
+    size_t greeting_count;          /* of those, the ones in a handshake */
+    np_list unproved;               /* of a server: those that have yet to prove the key, */
+    size_t unproved_count;          /* the oldest first */
     np_list slots;                  /* armed */
     bool listening, accept_paused;
     unsigned joined;                /* workers whose threads run */

@@ -128,13 +128,20 @@ size_t np_lobby_count(const np_lobby *l) {
     return np_lobby_wires(l, unused);
 }
 
-/* Who has to go next, and when.  When another one waits it is the oldest. */
+/* When somebody has to go: sooner when another one waits, but not if it has
+ * proved the key. */
+static int64_t time_of(const np_visitor *v, bool crowded) {
+    if (!v)
+        return NP_FOREVER;
+    bool soon = crowded && !np_handshake_is_proved(&v->shake);
+    return soon ? v->begun + NP_HANDSHAKE_GRACE_NS : v->deadline;
+}
+
 static size_t next_to_go(const np_lobby *l, bool crowded, int64_t *when) {
     size_t found = 0;
     *when = NP_FOREVER;
     for (size_t i = 0; i <= NP_LOBBY_SIZE; i++) {
-        const np_visitor *v = at(l, i);
-        int64_t time = !v ? NP_FOREVER : crowded ? v->begun + NP_HANDSHAKE_GRACE_NS : v->deadline;
+        int64_t time = time_of(at(l, i), crowded);
         if (time < *when) {
             *when = time;
             found = i;
@@ -148,6 +155,7 @@ static np_code expire(np_lobby *l, int64_t *deadline, np_error *error) {
     size_t i = next_to_go(l, crowded, deadline);
     if (*deadline > np_now())
         return NP_PENDING;
+    crowded = crowded && !np_handshake_is_proved(&at(l, i)->shake);
     error->code = NP_E_AUTH;
     error->value = crowded ? NP_AUTH_CROWDED : NP_AUTH_SLOW;
     error->limit = crowded ? NP_LOBBY_SIZE : NP_HANDSHAKE_NS / 1000000000;

@@ -277,6 +277,38 @@ static void the_oldest_makes_room(void) {
     server_end(s);
 }
 
+static void who_has_proved_the_key_makes_no_room(void) {
+    enum { PROVED = 10 };
+    fixture f = {.keys = {.key = "secret"}, .theirs = {.key = "secret"}};
+    f.source = (np_time_source){now_of, no_random, &f};
+    np_store64(&f.now, (uint64_t)SECOND);
+    server *s = f.server = server_new();
+    s->keys = &f.keys;
+    s->config.time = &f.source;
+    s->config.max_handshakes = 1;
+    s->on_event = server_echo;
+    server_start(s);
+    client *proved[PROVED];
+    for (unsigned i = 0; i < PROVED; i++) {
+        proved[i] = server_client(s);
+        client_handshake_part(proved[i], &f.theirs, 2);     /* it was welcomed */
+    }
+    np_add64(&f.now, (uint64_t)NP_HANDSHAKE_GRACE_NS * 2);
+    for (unsigned i = 0; i < 5; i++) {
+        client *c = enter(&f);
+        client_exchange(c, 100, i);
+        client_close(c);
+    }
+    CHECK_EQUAL(errors(&f), 0);
+    for (unsigned i = 0; i < PROVED; i++) {
+        REQUIRE(client_receive(proved[i], TIMEOUT_MS) > 0);     /* the answer to its challenge */
+        client_close(proved[i]);
+    }
+    UNTIL_EQUAL(errors(&f), PROVED);
+    check_error(&f, NP_E_AUTH, NP_AUTH_LEFT);
+    server_end(s);
+}
+
 static void a_crowd_with_the_key_is_let_in(void) {
     enum { CROWD = 40 };
     fixture f = {.keys = {.key = "secret"}, .theirs = {.key = "secret"}};
@@ -472,6 +504,7 @@ const test greeting_tests[] = {
     {"an echo is not let in", an_echo_is_not_let_in, EVERY_MODE},
     {"silent clients have five seconds", silent_clients_have_five_seconds, EVERY_MODE},
     {"the oldest makes room", the_oldest_makes_room, EVERY_MODE},
+    {"who has proved the key makes no room", who_has_proved_the_key_makes_no_room, EVERY_MODE},
     {"a crowd with the key is let in", a_crowd_with_the_key_is_let_in, EVERY_MODE},
     {"the last instance is given back", the_last_instance_is_given_back, EVERY_MODE},
     {"stop ends handshakes without a word", stop_ends_handshakes_without_a_word, EVERY_MODE},
