@@ -5,6 +5,8 @@ Named pipes on Windows and Unix-domain sockets on Linux behind one interface:
 `Client` and `Listener` are for calls that wait.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from npipes._npipes import (
     AccessDeniedError,
     Client,
@@ -32,10 +34,14 @@ from npipes._npipes import (
 from npipes.client import call, wait
 from npipes.discovery import find
 
+if TYPE_CHECKING:
+    from npipes.authentication import AuthenticationError
+
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",
+    "AuthenticationError",
     "Client",
     "ClientConnection",
     "ClientManager",
@@ -61,3 +67,11 @@ __all__ = [
     "find",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AuthenticationError":
+        from npipes.authentication import AuthenticationError
+
+        return AuthenticationError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ def connect(
     name: str | os.PathLike[str],
     *,
     timeout: float | None = 5.0,
-    authkey: None = None,
+    authkey: ReadableBuffer | None = None,
     max_message_size: int = 67108864,
     server_owner: Literal["user"] | None = None,
 ) -> Client: ...
@@ -90,7 +90,7 @@ class Listener:
         address: str | os.PathLike[str] | None = None,
         family: Literal["AF_UNIX", "AF_PIPE"] | None = None,
         backlog: int = 1,
-        authkey: None = None,
+        authkey: ReadableBuffer | None = None,
         *,
         access: str | int = "user",
         max_message_size: int = 67108864,
@@ -203,7 +203,6 @@ class _Endpoint(Generic[_C]):
     max_message_size: int
     write_high_water: int | None
     max_pending_bytes: int
-    authkey: None
     mode: Literal["message", "byte"]
     kernel_buffer_size: int | None
     spin_us: int
@@ -217,6 +216,10 @@ class _Endpoint(Generic[_C]):
     on_drained: Callable[[_C], object] | None
     on_error: Callable[[_C | None, PipeError], object] | None
 
+    @property
+    def authkey(self) -> bool: ...
+    @authkey.setter
+    def authkey(self, value: ReadableBuffer | None, /) -> None: ...
     @property
     def connections(self) -> list[_C]: ...
     @property
@@ -245,6 +248,7 @@ class Server(_Endpoint[ServerConnection]):
     name: str
     max_instances: int | None
     listeners: int
+    max_handshakes: int
     access: str | int
 
     def __init__(
@@ -261,7 +265,8 @@ class Server(_Endpoint[ServerConnection]):
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
         access: str | int = "user",
-        authkey: None = None,
+        authkey: ReadableBuffer | None = None,
+        max_handshakes: int = 128,
         mode: Literal["message", "byte"] = "message",
         kernel_buffer_size: int | None = None,
         spin_us: int = 0,
@@ -293,7 +298,7 @@ class ClientManager(_Endpoint[ClientConnection]):
         max_message_size: int = 67108864,
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
-        authkey: None = None,
+        authkey: ReadableBuffer | None = None,
         mode: Literal["message", "byte"] = "message",
         kernel_buffer_size: int | None = None,
         spin_us: int = 0,

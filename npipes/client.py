@@ -20,13 +20,18 @@ def call(
     data: "ReadableBuffer",
     *,
     timeout: float | None = 5.0,
+    authkey: "ReadableBuffer | None" = None,
     max_message_size: int = 64 << 20,
     server_owner: Literal["user"] | None = None,
 ) -> bytes:
     """Connect, send one message, wait for one, and close, in timeout seconds altogether."""
     end = None if timeout is None else time.monotonic() + timeout
     with connect(
-        name, timeout=timeout, max_message_size=max_message_size, server_owner=server_owner
+        name,
+        timeout=timeout,
+        authkey=authkey,
+        max_message_size=max_message_size,
+        server_owner=server_owner,
     ) as client:
         left = None if end is None else max(0.0, end - time.monotonic())
         return client.call(data, timeout=left)

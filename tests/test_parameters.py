@@ -53,14 +53,9 @@ def test_flags_have_defaults(pipe_name, name, default):
     assert getattr(npipes.Server(pipe_name, **{name: not default}), name) is not default
 
 
-def test_modes_and_keys_are_checked(pipe_name):
+def test_modes_are_checked(pipe_name):
     server = npipes.Server(pipe_name)
-    assert (server.mode, server.access, server.authkey) == ("message", "user", None)
+    assert (server.mode, server.access, server.authkey) == ("message", "user", False)
     for mode in ("bytes", "", None, 1):
         with pytest.raises(ValueError, match="message.*byte"):
             server.mode = mode
-    server.authkey = None
-    with pytest.raises(NotImplementedError, match="authkey"):
-        server.authkey = b"secret"
-    with pytest.raises(NotImplementedError, match="authkey"):
-        npipes.Server(pipe_name, authkey=b"secret")

@@ -120,7 +120,7 @@ static void on_error(endpoint_object *s, aio_connection *c, np_event *e) {
     if (s->resolved[ON_ERROR].callable)
         call(s, ON_ERROR, subject, args, 2);
     else if (!own)
-        bridge_log_error(error);
+        errors_log(error);
     Py_DECREF(error);
 }
 

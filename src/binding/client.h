@@ -69,6 +69,7 @@ typedef struct listener_object {
     np_door *door;              /* NULL until __init__ */
     PyObject *address;          /* bytes, as the system has it */
     uint64_t max_message_size;
+    PyObject *authkey;          /* bytes, or NULL */
 } listener_object;
 
 extern PyType_Spec listener_spec;

@@ -204,9 +204,10 @@ static int exec(PyObject *module) {
             (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
             (PyObject **)&(s)->server_connection_type,                                          \
             (PyObject **)&(s)->client_connection_type, (PyObject **)&(s)->peer_type,            \
+            &(s)->authentication_error, &(s)->random, &(s)->hmac, &(s)->compare,                \
             (PyObject **)&(s)->stats_type, (PyObject **)&(s)->aio_connection_type,              \
             (PyObject **)&(s)->waiter_type, &(s)->cancelled_error, &(s)->invalid_state_error,   \
-            &(s)->stop_iteration, &(s)->str_operation, &(s)->str_cookie, NULL          \
+            &(s)->stop_iteration, &(s)->str_operation, &(s)->str_cookie, NULL                   \
     }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

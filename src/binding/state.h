@@ -23,6 +23,8 @@ typedef struct module_state {
     PyObject *cancelled_error, *invalid_state_error;    /* asyncio's; NULL before aio_attach */
     PyObject *stop_iteration;           /* used again and again by awaitables */
     PyObject *str_operation, *str_cookie;
+    /* NULL until the first key: secrets.c. */
+    PyObject *authentication_error, *random, *hmac, *compare;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
@@ -74,6 +76,8 @@ struct endpoint_object {
     const endpoint_kind *kind;
     PyObject *name, *access;            /* a Server's */
     np_config config;
+    PyObject *authkey;                  /* bytes, or NULL: the parameter, */
+    PyObject *key;                      /* and what the current run has */
     PyObject *on[HANDLER_COUNT];        /* as given */
     handler resolved[HANDLER_COUNT];    /* as start() found them */
     PyObject *live;                     /* set of the connections that are connected */
@@ -146,8 +150,8 @@ int config_refuse_delete(PyObject *value, const char *name);
 extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
-/* Refuses what is not None. */
-int config_authkey(PyObject *value);
+/* That text, which is value's; -1 with an exception set. */
+int config_access_text(np_config *config, PyObject *value);
 int config_server_owner(PyObject *value, bool *owner_only);
 
 /* ---- connection.c ------------------------------------------------------ */
@@ -218,6 +222,8 @@ PyObject *errors_raise(module_state *state, const np_error *error, const char *s
 /* What start() and address() raise: ValueError, FileExistsError, OSError. */
 PyObject *errors_raise_start(const np_error *error, PyObject *name, const char *address);
 const char *errors_activity(np_activity activity);
+/* An error that nobody is there for: a warning of the logger npipes. */
+void errors_log(PyObject *error);
 
 /* ---- host.c, per platform ---------------------------------------------- */
 

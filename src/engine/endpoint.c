@@ -12,6 +12,7 @@ void np_config_init(np_config *config) {
         .continuous_read = true,
         .message_buffer_size = 131072,
         .listeners = 8,
+        .max_handshakes = 128,
         .max_message_size = 64 << 20,
         .write_high_water = 1 << 20,
         .max_pending_bytes = 64 << 20,
@@ -118,6 +119,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_mutex_init(&ep->backlog.lock);
     np_mutex_init(&ep->trash_lock);
     np_list_init(&ep->connections);
+    np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);
@@ -382,7 +384,7 @@ void np_endpoint_stats(np_endpoint *ep, np_stats *out) {
         out->errors += np_load64(&w->errors);
     }
     np_mutex_lock(&ep->lock);
-    out->connections = ep->connection_count;
+    out->connections = ep->connection_count - ep->greeting_count;
     for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
         out->queued_bytes += np_connection_pending(NP_ENTRY(n, np_connection, registry));
     np_mutex_unlock(&ep->lock);

@@ -25,6 +25,7 @@
 #include "backoff.h"
 #include "buffer.h"
 #include "frame.h"
+#include "handshake.h"
 #include "list.h"
 #include "npipes.h"
 #include "outbox.h"
@@ -60,6 +61,7 @@ typedef struct np_timer {
  *             the next one waits for its time.  One that reconnects comes back
  *             here instead of CLOSED
  *   OPENING   accepted, on its way to its worker
+ *   GREETING  has a link; both ends have yet to prove that they have the key
  *   OPEN      CONNECTED is in a batch; reads and writes
  *   DRAINING  no more reads; waits for the outbox to empty, the peer to leave
  *             or the linger time to end
@@ -69,6 +71,7 @@ typedef struct np_timer {
 typedef enum np_state {
     NP_STATE_DIALING,
     NP_STATE_OPENING,
+    NP_STATE_GREETING,
     NP_STATE_OPEN,
     NP_STATE_DRAINING,
     NP_STATE_ABORTING,
@@ -85,7 +88,8 @@ enum {
     NP_REQUEST_READ = 32,       /* reading may go on: a read(), room in the backlog */
     NP_REQUEST_REFUSED = 64,    /* refusals has entries */
     NP_REQUEST_QUEUED = 128,    /* it is in the worker's posted list */
-    NP_REQUEST_REDIAL = 256     /* the host has seen the DISCONNECTED it had to see first */
+    NP_REQUEST_REDIAL = 256,    /* the host has seen the DISCONNECTED it had to see first */
+    NP_REQUEST_CROWDED = 512    /* it should make room for another one's handshake */
 };
 
 /* A broadcast that the connection could not take. */
@@ -112,10 +116,24 @@ typedef struct np_client {
     bool expired;                   /* the deadline cancelled the dial */
     bool reported;                  /* the failure of this time without connection was */
     bool first;                     /* it has neither been connected nor reported yet */
+    bool retry;                     /* a handshake failed, and another attempt is due */
     int64_t deadline;               /* INT64_MAX: none */
     int64_t opened;                 /* when it was connected last */
     np_backoff wait, reconnect;
 } np_client;
+
+/* What a connection has in addition until the key is proved.  Poller only. */
+typedef struct np_greeting {
+    np_connection *connection;
+    np_node node;                   /* in endpoint->unproved; endpoint->lock */
+    int64_t begun;                  /* constant */
+    int64_t deadline;
+    np_handshake shake;
+    np_error error;                 /* why it failed; reported when the last message went out */
+    bool listed;                    /* in batch->due */
+    unsigned failures;              /* of the host's, one after another */
+    struct np_greeting *due_next;
+} np_greeting;
 
 struct np_connection {
     /* What every message needs comes first, so that it lies in few cache lines. */
@@ -129,6 +147,7 @@ struct np_connection {
     np_endpoint *endpoint;
     np_worker *worker;
     np_client *client;              /* NULL: a server's */
+    np_greeting *greeting;          /* NULL: none is to be made, or it is over */
     void *user;
     np_connection *dirty_next;      /* batch's */
 
@@ -189,6 +208,7 @@ struct np_batch {
     np_connection *dirty;           /* written to by the host inside deliver */
     np_connection *touched, **touched_tail;     /* to pump when all is done */
     np_connection *wanted;          /* need a buffer from the host */
+    np_greeting *due;               /* need the host's secrets */
     np_connection *doomed;          /* CLOSED; one reference each */
     np_batch *outer;                /* a batch this thread was already delivering */
 };
@@ -270,6 +290,9 @@ struct np_endpoint {
     np_cond ended;                  /* a worker drained, a guest left */
     np_list connections;
     size_t connection_count;        /* of those that have a link */
+    size_t greeting_count;          /* of those, the ones in a handshake */
+    np_list unproved;               /* of a server: those that have yet to prove the key, */
+    size_t unproved_count;          /* the oldest first */
     np_list slots;                  /* armed */
     bool listening, accept_paused;
     unsigned joined;                /* workers whose threads run */
@@ -358,8 +381,11 @@ void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error);
 
 np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const np_link *link);
 void np_connection_open(np_connection *c, np_batch *batch);
-/* The link is attached: reports CONNECTED, or ends it when it is closed already. */
+/* The link is attached: begins the handshake if there is to be one, or ends it
+ * when it is closed already. */
 void np_connection_opened(np_connection *c, np_batch *batch);
+/* Reports CONNECTED, or ends it likewise. */
+void np_connection_established(np_connection *c, np_batch *batch);
 /* Reports a failure; the first one is the connection's. */
 void np_connection_record(np_connection *c, np_batch *batch, np_error error);
 void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done);
@@ -376,12 +402,34 @@ void np_connection_post(np_connection *c, uint32_t requests);
 /* Has the poller report a write that was not accepted. */
 bool np_connection_refused(np_connection *c, np_error error, void *cookie);
 
+/* ---- greeting.c: the handshake of a connection; poller only ------------ */
+
+static inline bool np_endpoint_greets(const np_endpoint *endpoint) {
+    return endpoint->host.secrets.mac != NULL;
+}
+
+/* With endpoint's lock held.  False: no memory. */
+bool np_greeting_new_locked(np_connection *c);
+void np_greeting_end_locked(np_connection *c);
+/* More are in their handshakes than max_handshakes allows. */
+bool np_greeting_is_crowded_locked(const np_endpoint *endpoint);
+void np_greeting_make_room_locked(np_endpoint *endpoint);
+void np_greeting_crowded(np_connection *c, np_batch *batch);
+void np_greeting_begin(np_connection *c, np_batch *batch);
+void np_greeting_on_read(np_connection *c, np_batch *batch, const np_completion *done);
+void np_greeting_on_write(np_connection *c, np_batch *batch, const np_completion *done);
+void np_greeting_pump(np_connection *c, np_batch *batch);
+/* Steps of the batch's handshakes; with the host's lock. */
+void np_greeting_steps(np_batch *batch);
+
 /* ---- accept.c: instances and max_instances ----------------------------- */
 
 np_code np_accept_start(np_endpoint *endpoint, np_error *error);
 /* Arms as many instances as configuration allows; endpoint's lock held.
  * Failures become events where batch is not NULL. */
 np_code np_accept_arm_locked(np_endpoint *endpoint, np_batch *batch, np_error *error);
+/* There is room again; endpoint's lock held. */
+void np_accept_again_locked(np_endpoint *endpoint, np_batch *batch);
 void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion *done);
 /* The connection has ended: closes its link, or reuses it for the next client. */
 void np_accept_reuse(np_connection *c, np_batch *batch);
@@ -393,6 +441,10 @@ void np_client_on_requests(np_connection *c, np_batch *batch, uint32_t requests)
 void np_client_completed(np_connection *c, np_batch *batch, const np_completion *done);
 /* The connection is being aborted while it dials. */
 void np_client_cancel(np_connection *c);
+/* It is connected. */
+void np_client_established(np_connection *c);
+/* The handshake failed: reports it where it is time to, and ends the link. */
+void np_client_refused(np_connection *c, np_batch *batch, np_error error);
 /* It is to be made again; connection's lock held. */
 bool np_client_goes_on_locked(const np_connection *c);
 /* The connection has ended: closes its link.  `again`: it is DIALING now, until

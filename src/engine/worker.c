@@ -69,7 +69,8 @@ static np_connection *take_posted(np_worker *worker) {
 static bool is_empty(np_worker *worker) {
     np_endpoint *ep = worker->endpoint;
     np_batch *batch = &worker->batch;
-    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted)
+    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted
+        || batch->due)
         return false;
     np_mutex_lock(&ep->lock);
     bool empty = worker->live == 0 && worker->armed == 0;
@@ -175,7 +176,7 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
     if (stops_now)
         begin_stop(worker, batch);
     /* A worker that begins to stop may have nothing left that would wake it. */
-    if (batch->count || batch->touched || stops_now)
+    if (batch->count || batch->touched || batch->due || stops_now)
         timeout_ns = 0;
     size_t count = wait(worker, until_timer(worker, timeout_ns), queue);
     np_worker_process(worker, batch, count);

@@ -24,5 +24,8 @@ extern const test dial_tests[];
 extern const test dial_contract_tests[];
 extern const test backoff_tests[];
 extern const test reconnect_tests[];
+extern const test handshake_tests[];
+extern const test greeting_tests[];
+extern const test lobby_tests[];
 
 #endif

@@ -38,7 +38,8 @@ npipes.Server("demo", 4)  # type: ignore[call-arg]
 npipes.Server(b"demo")  # type: ignore[arg-type]
 npipes.Server("demo", threads="4")  # type: ignore[arg-type]
 npipes.Server("demo", mode="stream")  # type: ignore[arg-type]
-npipes.Server("demo", authkey=b"secret")  # type: ignore[arg-type]
+npipes.Server("demo", authkey="secret")  # type: ignore[arg-type]
+npipes.Server("demo", max_handshakes=None)  # type: ignore[arg-type]
 npipes.Server("demo", on_close=None)  # type: ignore[call-arg]
 
 # ---- handlers ------------------------------------------------------------
@@ -180,7 +181,7 @@ with npipes.connect("demo", timeout=None, authkey=None, max_message_size=1 << 20
     selectors.DefaultSelector().register(client, selectors.EVENT_READ)
 npipes.connect(b"demo")  # type: ignore[arg-type]
 npipes.connect("demo", 5)  # type: ignore[call-arg]
-npipes.connect(Path("/run/demo"), authkey=b"x")  # type: ignore[arg-type]
+npipes.connect(Path("/run/demo"), authkey="x")  # type: ignore[arg-type]
 
 with npipes.Listener() as listener:
     assert_type(listener.accept(timeout=5), npipes.Client)
