@@ -31,6 +31,8 @@ from npipes._npipes import (
 )
 from npipes.client import call, wait
 from npipes.discovery import find
+from npipes.payload import UnsafePayloadError, dumps, loads
+from npipes.propertybag import PropertyBag
 
 __version__ = "0.1.0"
 
@@ -50,14 +52,18 @@ __all__ = [
     "PipeNotFoundError",
     "PipeResetError",
     "PipeTimeoutError",
+    "PropertyBag",
     "ProtocolError",
     "QueueFullError",
     "Server",
     "ServerConnection",
     "Stats",
+    "UnsafePayloadError",
     "address",
     "call",
     "connect",
+    "dumps",
     "find",
+    "loads",
     "wait",
 ]

@@ -1,16 +1,18 @@
 /* Functions of the module that make Clients. */
 #include "client.h"
+#include "reader.h"
 
 const char blocking_connect_doc[] =
     "connect($module, name, *, timeout=5.0, authkey=None, max_message_size=67108864,\n"
-    "        server_owner=None)\n--\n\n"
+    "        server_owner=None, trusted=False, allow=())\n--\n\n"
     "Connect to a pipe; a Client.  Waits until somebody serves it and has room, for at most\n"
     "timeout seconds (None: for ever), then raises PipeTimeoutError; with timeout=0\n"
     "PipeNotFoundError (a FileNotFoundError) or PipeBusyError at once.  server_owner='user':\n"
-    "AccessDeniedError if the server is another user's.";
+    "AccessDeniedError if the server is another user's.  trusted, allow: what recv() may make, as\n"
+    "in loads().";
 
 const char blocking_pipe_doc[] =
-    "Pipe($module, duplex=True, *, max_message_size=67108864)\n--\n\n"
+    "Pipe($module, duplex=True, *, max_message_size=67108864, trusted=False, allow=())\n--\n\n"
     "The two ends of a connection without a name.  duplex=False: the first only receives, the\n"
     "second only sends.";
 
@@ -55,57 +57,75 @@ static PyObject *raise_connect(module_state *state, np_error *error, const patie
     return errors_raise(state, error, dial->address);
 }
 
+static np_channel *dial_steps(module_state *state, np_channel_dial *dial, patience *p) {
+    np_channel *channel;
+    np_error error;
+    np_code code = NP_E_INTERRUPTED;
+    if (patience_prepare(p) < 0)
+        return NULL;
+    while (code == NP_E_INTERRUPTED) {
+        Py_BEGIN_ALLOW_THREADS
+        code = np_channel_connect(dial, &p->wait, &channel, &error);
+        Py_END_ALLOW_THREADS
+        if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
+            return NULL;
+    }
+    if (code == NP_OK)
+        return channel;
+    raise_connect(state, &error, p, dial);
+    return NULL;
+}
+
 PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"name", "timeout", "authkey", "max_message_size", "server_owner",
-                            NULL};
+                            "trusted", "allow", NULL};
     module_state *state = state_of_module(module);
     PyObject *name, *timeout = NULL, *authkey = Py_None, *owner = Py_None;
+    PyObject *trusted = NULL, *allow = NULL, *reading;
     uint64_t max_message_size = 64 << 20;
     char address[NP_ADDRESS_MAX];
     bool owner_only;
     patience p;
-    np_channel *channel;
-    np_error error;
-    np_code code = NP_E_INTERRUPTED;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO&O:connect", names, &name, &timeout,
-                                     &authkey, blocking_size, &max_message_size, &owner)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO&OOO:connect", names, &name, &timeout,
+                                     &authkey, blocking_size, &max_message_size, &owner, &trusted,
+                                     &allow)
         || config_authkey(authkey) < 0 || config_server_owner(owner, &owner_only) < 0
         || blocking_address(name, address) < 0)
         return NULL;
     PyObject *seconds = timeout ? Py_NewRef(timeout) : PyFloat_FromDouble(5.0);
     int ready = seconds ? patience_begin(&p, seconds) : -1;
     Py_XDECREF(seconds);
-    if (ready < 0 || patience_prepare(&p) < 0)
+    if (ready < 0 || reader_choose(state, trusted, allow, &reading) < 0)
         return NULL;
     np_channel_dial dial = {.address = address, .owner_only = owner_only};
-    while (code == NP_E_INTERRUPTED) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_channel_connect(&dial, &p.wait, &channel, &error);
-        Py_END_ALLOW_THREADS
-        if (code == NP_E_INTERRUPTED && patience_signals(&p) < 0)
-            return NULL;
-    }
-    if (code != NP_OK)
-        return raise_connect(state, &error, &p, &dial);
-    return client_new(state, channel, address, max_message_size);
+    np_channel *channel = dial_steps(state, &dial, &p);
+    PyObject *client
+        = channel ? client_new(state, channel, address, max_message_size, reading) : NULL;
+    Py_XDECREF(reading);
+    return client;
 }
 
 /* ---- Pipe -------------------------------------------------------------- */
 
 PyObject *blocking_pipe(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"duplex", "max_message_size", NULL};
+    static char *names[] = {"duplex", "max_message_size", "trusted", "allow", NULL};
     module_state *state = state_of_module(module);
+    PyObject *trusted = NULL, *allow = NULL, *reading;
     int duplex = 1;
     uint64_t max_message_size = 64 << 20;
     np_channel *a, *b;
     np_error error;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p$O&:Pipe", names, &duplex, blocking_size,
-                                     &max_message_size))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p$O&OO:Pipe", names, &duplex, blocking_size,
+                                     &max_message_size, &trusted, &allow)
+        || reader_choose(state, trusted, allow, &reading) < 0)
         return NULL;
-    if (np_channel_pair(&a, &b, &error) != NP_OK)
+    if (np_channel_pair(&a, &b, &error) != NP_OK) {
+        Py_XDECREF(reading);
         return errors_raise(state, &error, "Pipe()");
-    PyObject *first = client_new(state, a, "Pipe()", max_message_size);
-    PyObject *second = client_new(state, b, "Pipe()", max_message_size);
+    }
+    PyObject *first = client_new(state, a, "Pipe()", max_message_size, reading);
+    PyObject *second = client_new(state, b, "Pipe()", max_message_size, reading);
+    Py_XDECREF(reading);
     if (!first || !second) {
         Py_XDECREF(first);
         Py_XDECREF(second);
@@ -117,21 +137,22 @@ PyObject *blocking_pipe(PyObject *module, PyObject *args, PyObject *kwargs) {
 
 /* ---- from another process ---------------------------------------------- */
 
-/* _adopt(handle, address, readable, writable, max_message_size) */
+/* _adopt(handle, address, readable, writable, max_message_size, reading or None) */
 PyObject *blocking_adopt(PyObject *module, PyObject *args) {
     module_state *state = state_of_module(module);
     Py_ssize_t handle;
-    PyObject *address;
+    PyObject *address, *reading;
     int readable, writable;
     unsigned long long max_message_size;
-    if (!PyArg_ParseTuple(args, "nO&ppK:_adopt", &handle, PyUnicode_FSConverter, &address,
-                          &readable, &writable, &max_message_size))
+    if (!PyArg_ParseTuple(args, "nO&ppKO:_adopt", &handle, PyUnicode_FSConverter, &address,
+                          &readable, &writable, &max_message_size, &reading))
         return NULL;
     np_channel *channel;
     np_error error;
     PyObject *client = NULL;
     if (np_channel_adopt(handle, &channel, &error) == NP_OK)
-        client = client_new(state, channel, PyBytes_AS_STRING(address), max_message_size);
+        client = client_new(state, channel, PyBytes_AS_STRING(address), max_message_size,
+                            reading == Py_None ? NULL : reading);
     else
         errors_raise(state, &error, PyBytes_AS_STRING(address));
     Py_DECREF(address);

@@ -19,6 +19,9 @@ typedef struct module_state {
     PyTypeObject *connection_type, *server_connection_type, *client_connection_type;
     PyTypeObject *peer_type, *stats_type, *client_type, *listener_type;
     PyObject *str_operation, *str_cookie;
+    /* Of npipes.payload and pickle, once reader_prepare was called. */
+    PyObject *payload_error, *payload_dumps, *payload_usual, *pickle_loads;
+    PyTypeObject *payload_name, *payload_reading;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
@@ -235,6 +238,15 @@ static inline PyObject *take_exception(void) {
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;
+#endif
+}
+
+/* From bytes in two's complement, the lowest first. */
+static inline PyObject *long_from_bytes(const void *data, size_t size) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyLong_FromNativeBytes(data, size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+#else
+    return _PyLong_FromByteArray(data, size, 1, 1);
 #endif
 }
 
