@@ -584,9 +584,10 @@ static PyObject *read_plain(module_state *state, PyObject *reading, const Py_buf
     reader r = {
         .state = state, .reading = reading, .buffers = buffers,
         .begin = data, .at = data, .end = data + view->len, .op = data,
-        .work = 65536 + 16 * (uint64_t)view->len, .copies = 64 + (uint64_t)view->len,
+        .work = 65536 + 16 * (uint64_t)view->len, .copies = 64 + 2 * (uint64_t)view->len,
     };
-    PyObject *result = run(&r);
+    /* With room, so that where the stack ends is never NULL. */
+    PyObject *result = make_room(&r.stack, 16) < 0 ? NULL : run(&r);
     if (!result)
         blame(&r);
     PyObject *error = result ? NULL : take_exception();     /* what is dropped may run code */
