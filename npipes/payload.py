@@ -59,6 +59,8 @@ class Reading:
 
     def find(self, module: str, name: str) -> Name | None:
         """What a payload may mean by these two."""
+        if module == "__builtin__":     # as protocol 2 has it
+            module = "builtins"
         found = plain.find(module, name)
         if found is None and (module, name) in self._names:
             found = self._names[module, name]
@@ -68,7 +70,8 @@ class Reading:
 
     def extend(self, instance: Any, items: list[Any]) -> None:
         """Gives items to an instance that was made newly and is no list."""
-        if isinstance(extend := getattr(type(instance), "extend", None), Callable):     # type: ignore[arg-type]
+        extend = getattr(type(instance), "extend", None)
+        if extend is not None:
             extend(instance, items)
         else:
             for item in items:
@@ -77,16 +80,18 @@ class Reading:
     def build(self, instance: Any, state: Any) -> bool:
         """Gives an instance that was made newly its state; True if it would be nothing without."""
         cls = type(instance)
-        needed = (name := plain.find(cls.__module__, cls.__qualname__)) is not None and name.value is cls
-        if needed:
+        name = plain.find(cls.__module__, cls.__qualname__)
+        if name is not None and name.value is cls:
             if not name.needs_state:
                 raise ValueError(f"{name} has no state")
             plain.set_uuid(instance, state)
-        elif (setstate := getattr(cls, "__setstate__", None)) is not None:
+            return True
+        setstate = getattr(cls, "__setstate__", None)
+        if setstate is not None:
             setstate(instance, state)
         else:
             _set_attributes(instance, state)
-        return needed
+        return False
 
 
 def _split(entry: object) -> tuple[str, str]:
@@ -115,9 +120,9 @@ def _allowed(label: str, target: Callable[..., object]) -> Name:
     return Name(label, value, make=target, new=new, fills=True, plain=False)
 
 
-def _set_attributes(instance: object, state: object) -> None:
+def _set_attributes(instance: object, state: Any) -> None:
     """As object.__reduce_ex__ gives them: a dict of attributes, and one of slots beside it."""
-    slots: object = None
+    slots: Any = None
     if type(state) is tuple and len(state) == 2:
         state, slots = state
     for attributes in (state, slots):
@@ -125,7 +130,7 @@ def _set_attributes(instance: object, state: object) -> None:
             raise ValueError(f"a state of {type(instance).__qualname__} is not a dict of attributes")
     if state:
         instance.__dict__.update(state)
-    for name, value in (slots or {}).items():   # type: ignore[attr-defined]
+    for name, value in (slots or {}).items():
         _slot(type(instance), name).__set__(instance, value)
 
 

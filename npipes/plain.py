@@ -6,7 +6,6 @@ could not have been made otherwise.
 """
 
 import datetime
-import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,8 +43,15 @@ class Name:
 
 def find(module: str, name: str) -> Name | None:
     """The Name that every payload may use, or None."""
-    names = _MODULES.get(module)
-    return names().get(name) if names else None
+    make = _MODULES.get(module)
+    if make is None:
+        return None
+    if module not in _made:
+        _made[module] = make()      # imports the module now that a payload names it
+    return _made[module].get(name)
+
+
+_made: dict[str, Mapping[str, Name]] = {}
 
 
 def _refuse(what: str, args: tuple[object, ...]) -> ValueError:
@@ -66,6 +72,13 @@ def _bytearray(*args: Any) -> bytearray:
     if _are(args, bytes):
         return bytearray(args[0])
     raise _refuse("bytearray", args)
+
+
+def _bytes(*args: Any) -> bytes:
+    """How no bytes are written by protocols that have no bytes."""
+    if args:
+        raise _refuse("bytes object", args)
+    return b""
 
 
 def _complex(*args: Any) -> complex:
@@ -95,12 +108,12 @@ def _getattr(*args: Any) -> Name:
     raise ValueError("it asks for an attribute")
 
 
-@functools.cache
 def _builtins() -> Mapping[str, Name]:
     return {
         "set": Name("set", set, make=set),
         "frozenset": Name("frozenset", frozenset, make=frozenset),
         "bytearray": Name("bytearray", bytearray, make=_bytearray),
+        "bytes": Name("bytes", bytes, make=_bytes),
         "complex": Name("complex", complex, make=_complex),
         "range": Name("range", range, make=_range),
         "xrange": Name("range", range, make=_range),
@@ -110,13 +123,12 @@ def _builtins() -> Mapping[str, Name]:
 
 
 def _encode(*args: Any) -> bytes:
-    """How bytes are written by protocols that have no bytes."""
+    """How bytes are written there."""
     if _are(args, str, str) and args[1] == "latin1":
         return bytes(args[0], "latin1")
     raise _refuse("bytes", args)
 
 
-@functools.cache
 def _codecs() -> Mapping[str, Name]:
     return {"encode": Name("_codecs.encode", make=_encode)}
 
@@ -169,7 +181,6 @@ def _timezone(*args: Any) -> datetime.timezone:
     raise _refuse("timezone", args)
 
 
-@functools.cache
 def _datetimes() -> Mapping[str, Name]:
     return {
         "date": Name("datetime.date", datetime.date, make=_date),
@@ -195,7 +206,6 @@ def _zone(*args: Any) -> datetime.tzinfo:
         raise ValueError(f"this machine has no time zone {args[0]!r}") from error
 
 
-@functools.cache
 def _zoneinfo() -> Mapping[str, Name]:
     from zoneinfo import ZoneInfo
 
@@ -208,7 +218,6 @@ def _zoneinfo() -> Mapping[str, Name]:
 # ---- numbers, UUID, mappings ---------------------------------------------
 
 
-@functools.cache
 def _decimal() -> Mapping[str, Name]:
     from decimal import Decimal
 
@@ -226,7 +235,6 @@ _FRACTION_BITS = 14284
 _FRACTION = re.compile(r"-?[0-9]{1,%d}(/[0-9]{1,%d})?" % (_FRACTION_DIGITS, _FRACTION_DIGITS))
 
 
-@functools.cache
 def _fractions() -> Mapping[str, Name]:
     from fractions import Fraction
 
@@ -240,7 +248,6 @@ def _fractions() -> Mapping[str, Name]:
     return {"Fraction": Name("fractions.Fraction", Fraction, make=fraction)}
 
 
-@functools.cache
 def _uuid() -> Mapping[str, Name]:
     from uuid import UUID
 
@@ -266,7 +273,6 @@ def set_uuid(instance: object, state: object) -> None:
     object.__setattr__(instance, "is_safe", made.is_safe)
 
 
-@functools.cache
 def _collections() -> Mapping[str, Name]:
     from collections import OrderedDict
 
@@ -278,7 +284,6 @@ def _collections() -> Mapping[str, Name]:
     return {"OrderedDict": Name("collections.OrderedDict", OrderedDict, make=ordered_dict, fills=True)}
 
 
-@functools.cache
 def _npipes() -> Mapping[str, Name]:
     from npipes.propertybag import PropertyBag
 
@@ -291,7 +296,6 @@ def _npipes() -> Mapping[str, Name]:
 
 
 _MODULES: dict[str, Callable[[], Mapping[str, Name]]] = {
-    "__builtin__": _builtins,
     "builtins": _builtins,
     "_codecs": _codecs,
     "collections": _collections,

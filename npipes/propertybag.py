@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from npipes.payload import USUAL, Reading, UnsafePayloadError, dumps
 from npipes._npipes import _read
+from npipes.payload import USUAL, Reading, UnsafePayloadError, dumps
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -33,7 +33,7 @@ class PropertyBag(MutableMapping[str, Any]):
         self._reading = Reading(trusted, allow) if trusted is not False or allow != () else USUAL
         self._values: dict[str, Any] = {}
         if contents is not None:
-            self.contents = contents    # type: ignore[assignment]
+            self.contents = contents
 
     def write_property(self, name: str, value: Any, default: Any = None) -> None:
         """Set a property; one that is equal to its default is not stored, and leaves with the name's old value."""
