@@ -33,6 +33,8 @@ from npipes._npipes import (
 )
 from npipes.client import call, wait
 from npipes.discovery import find
+from npipes.payload import UnsafePayloadError, dumps, loads
+from npipes.propertybag import PropertyBag
 
 if TYPE_CHECKING:
     from npipes.authentication import AuthenticationError
@@ -56,15 +58,19 @@ __all__ = [
     "PipeNotFoundError",
     "PipeResetError",
     "PipeTimeoutError",
+    "PropertyBag",
     "ProtocolError",
     "QueueFullError",
     "Server",
     "ServerConnection",
     "Stats",
+    "UnsafePayloadError",
     "address",
     "call",
     "connect",
+    "dumps",
     "find",
+    "loads",
     "wait",
 ]
 

@@ -6,6 +6,8 @@ from typing import Any, Final, Generic, Literal, TypeVar, final
 from _typeshed import ReadableBuffer, WriteableBuffer, structseq
 from typing_extensions import Self, disjoint_base
 
+from npipes.payload import Reading
+
 _Handler = TypeVar("_Handler", bound=Callable[..., object])
 _C = TypeVar("_C", bound=_Connection)
 
@@ -33,14 +35,24 @@ def connect(
     authkey: ReadableBuffer | None = None,
     max_message_size: int = 67108864,
     server_owner: Literal["user"] | None = None,
+    trusted: bool = False,
+    allow: Iterable[type | str] = (),
 ) -> Client: ...
-def Pipe(duplex: bool = True, *, max_message_size: int = 67108864) -> tuple[Client, Client]: ...
+def Pipe(
+    duplex: bool = True,
+    *,
+    max_message_size: int = 67108864,
+    trusted: bool = False,
+    allow: Iterable[type | str] = (),
+) -> tuple[Client, Client]: ...
 
 @final
 class Client:
     _got_empty_message: bool
     @property
     def _holds(self) -> bool: ...
+    @property
+    def _reading(self) -> Reading | None: ...
     @property
     def address(self) -> str: ...
     @property
@@ -69,6 +81,8 @@ class Client:
         self, buf: WriteableBuffer, offset: int = 0, *, timeout: float | None = None
     ) -> int: ...
     def recv_many(self, max: int | None = None, *, timeout: float | None = None) -> list[bytes]: ...
+    def send(self, obj: object, *, timeout: float | None = None) -> None: ...
+    def recv(self, *, timeout: float | None = None) -> Any: ...
     def call(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes: ...
     def poll(self, timeout: float | None = 0.0) -> bool: ...
     def fileno(self) -> int: ...
@@ -94,6 +108,8 @@ class Listener:
         *,
         access: str | int = "user",
         max_message_size: int = 67108864,
+        trusted: bool = False,
+        allow: Iterable[type | str] = (),
     ) -> None: ...
     @property
     def address(self) -> str: ...
@@ -320,8 +336,17 @@ class ClientManager(_Endpoint[ClientConnection]):
     ) -> ClientConnection: ...
 
 def _adopt(
-    handle: int, address: str, readable: bool, writable: bool, max_message_size: int, /
+    handle: int,
+    address: str,
+    readable: bool,
+    writable: bool,
+    max_message_size: int,
+    reading: Reading | None,
+    /,
 ) -> Client: ...
+def _read(
+    data: ReadableBuffer, reading: Reading, buffers: Iterable[ReadableBuffer] | None, /
+) -> Any: ...
 def _stop_all() -> None: ...
 def _before_fork() -> None: ...
 def _after_fork_in_parent() -> None: ...

@@ -72,8 +72,9 @@ else:
         return _rebuild, (reduction.DupFd(client.fileno()), *_traits(client))
 
 
-def _traits(client: Client) -> tuple[str, bool, bool, int]:
-    return client.address, client.readable, client.writable, client.max_message_size
+def _traits(client: Client) -> tuple[Any, ...]:
+    """What _adopt() takes after the handle."""
+    return client.address, client.readable, client.writable, client.max_message_size, client._reading
 
 
 def _rebuild(duplicate: Any, *traits: Any) -> Client:

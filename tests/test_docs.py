@@ -11,6 +11,7 @@ import pytest
 from support import TIMEOUT, WINDOWS, child_environment, linux_only
 
 import npipes
+from npipes import plain
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -234,6 +235,19 @@ def test_the_reference_has_what_is_a_managers_alone():
 def test_the_reference_has_all_of_the_client_and_the_listener():
     assert named(section("Client")) == public(npipes.Client)
     assert named(section(r"Listener\(address=None, .*?\)")) == public(npipes.Listener)
+
+
+def test_the_reference_has_what_is_a_bags_alone():
+    mapping = public(*npipes.PropertyBag.__mro__[1:])
+    told = named(section(r"PropertyBag\(contents=None, .*?\)"))
+    assert told - {"clear"} == public(npipes.PropertyBag) - mapping
+
+
+def test_the_page_of_payloads_has_every_plain_class():
+    page = (PROJECT / "docs" / "payloads.md").read_text(encoding="utf-8")
+    names = {name.value for module in plain._MODULES.values() for name in module().values()}
+    missing = [cls.__name__ for cls in names - {None} if not re.search(rf"\b{cls.__name__}\b", page)]
+    assert not missing
 
 
 def test_the_reference_has_all_of_peer_and_stats():

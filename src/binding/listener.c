@@ -1,6 +1,7 @@
 /* npipes.Listener. */
 #include "client.h"
 #include "secrets.h"
+#include "reader.h"
 
 #include <structmember.h>
 
@@ -66,15 +67,16 @@ static int check_standard(PyObject *family, int backlog) {
 
 static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"address", "family", "backlog", "authkey", "access", "max_message_size",
-                            NULL};
+                            "trusted", "allow", NULL};
     listener_object *self = (listener_object *)op;
     PyObject *name = Py_None, *family = Py_None, *authkey = Py_None, *access = NULL;
+    PyObject *trusted = NULL, *allow = NULL;
     int backlog = 1;
     np_config config;
     np_config_init(&config);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOiO$OO&:Listener", names, &name, &family,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOiO$OO&OO:Listener", names, &name, &family,
                                      &backlog, &authkey, &access, blocking_size,
-                                     &config.max_message_size)
+                                     &config.max_message_size, &trusted, &allow)
         || check_standard(family, backlog) < 0 || (access && config_access(&config, access) < 0))
         return -1;
     if (self->door) {
@@ -87,6 +89,9 @@ static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
     if (secrets_key(self->state, authkey, &key) < 0)
         return -1;
     Py_XSETREF(self->authkey, key);
+    Py_CLEAR(self->reading);
+    if (reader_choose(self->state, trusted, allow, &self->reading) < 0)
+        return -1;
     name = name == Py_None ? unused_name() : Py_NewRef(name);
     int r = name ? listen(self, name, &config) : -1;
     Py_XDECREF(name);
@@ -95,6 +100,12 @@ static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
 
 static int traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((listener_object *)op)->reading);
+    return 0;
+}
+
+static int clear(PyObject *op) {
+    Py_CLEAR(((listener_object *)op)->reading);
     return 0;
 }
 
@@ -108,6 +119,7 @@ static void dealloc(PyObject *op) {
         np_door_free(self->door);
     Py_XDECREF(self->address);
     Py_XDECREF(self->authkey);
+    Py_XDECREF(self->reading);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -157,7 +169,8 @@ static PyObject *accept_steps(listener_object *self, patience *p) {
             return NULL;
     }
     if (code == NP_OK)
-        return client_new(self->state, channel, address, self->max_message_size);
+        return client_new(self->state, channel, address, self->max_message_size,
+                          self->reading);
     patience_explain(p, &error);
     return errors_raise(self->state, &error, address);
 }
@@ -266,9 +279,10 @@ static PyMethodDef methods[] = {
 
 PyDoc_STRVAR(doc,
              "Listener(address=None, family=None, backlog=1, authkey=None, *, access='user',\n"
-             "         max_message_size=67108864)\n"
+             "         max_message_size=67108864, trusted=False, allow=())\n"
              "--\n\n"
-             "Listens on a leaf name or an address, on one of its own for None.");
+             "Listens on a leaf name or an address, on one of its own for None.  trusted, allow: what\n"
+             "recv() of its Clients may make, as in loads().");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)doc},
@@ -276,6 +290,7 @@ static PyType_Slot slots[] = {
     {Py_tp_init, init},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
     {Py_tp_repr, repr},
     {Py_tp_getset, getset},
     {Py_tp_members, members},

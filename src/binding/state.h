@@ -25,6 +25,9 @@ typedef struct module_state {
     PyObject *str_operation, *str_cookie;
     /* NULL until the first key: secrets.c. */
     PyObject *authentication_error, *random, *hmac, *compare;
+    /* Of npipes.payload and pickle, once reader_prepare was called. */
+    PyObject *payload_error, *payload_dumps, *payload_usual, *pickle_loads;
+    PyTypeObject *payload_name, *payload_reading;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
@@ -261,6 +264,15 @@ static inline PyObject *take_exception(void) {
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;
+#endif
+}
+
+/* From bytes in two's complement, the lowest first. */
+static inline PyObject *long_from_bytes(const void *data, size_t size) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyLong_FromNativeBytes(data, size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+#else
+    return _PyLong_FromByteArray(data, size, 1, 1);
 #endif
 }
 
