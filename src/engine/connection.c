@@ -119,6 +119,7 @@ void np_connection_opened(np_connection *c, np_batch *batch) {
     bool closed = c->close_asked;
     if (!closed) {
         c->linked = true;
+        c->write_closed = false;    /* with the link, not before: nothing else would send it */
         set_state(c, NP_STATE_OPEN);
     }
     np_mutex_unlock(&c->lock);
