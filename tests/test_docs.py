@@ -254,7 +254,7 @@ def test_the_reference_has_the_parameters_as_they_are(pipe_name):
     text = section(r"Server\(name, \*, ...\)")
     server = npipes.Server(pipe_name)
     rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (.*?) \|", text, re.MULTILINE)
-    assert len(rows) == 14
+    assert len(rows) == 15
     for name, default, values in rows:
         assert getattr(server, name) == eval(default), name
         if limits := re.match(r"(\d+) to (\d+)(, None)?$", values):

@@ -139,9 +139,8 @@ static void peer_left(np_connection *c, np_batch *batch) {
         return;
     }
     np_error error = np_error_make(NP_E_RESET, NP_DOING_READ);
-    bool in_header = c->header_size > 0;
-    error.value = in_header ? c->header_size : c->arriving ? c->arrived : c->wanted_size;
-    error.limit = in_header ? 0 : c->expected;
+    error.value = np_inbound_partial_size(c);
+    error.limit = c->header_size ? 0 : c->expected;
     fail(c, batch, error);
 }
 
@@ -334,6 +333,8 @@ static bool is_idle(np_connection *c) {
 void np_connection_pump(np_connection *c, np_batch *batch) {
     if (c->state == NP_STATE_OPEN) {
         read_on(c);
+        if (c->endpoint->config.message_timeout_ns)
+            np_inbound_watch(c);
     } else if (c->state == NP_STATE_DRAINING) {
         /* Handlers that have yet to see the peer's last messages may answer. */
         bool answered = np_load64(&c->backlog) == 0 || !c->peer_gone;

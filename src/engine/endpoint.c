@@ -13,6 +13,7 @@ void np_config_init(np_config *config) {
         .message_buffer_size = 131072,
         .listeners = 8,
         .max_message_size = 64 << 20,
+        .message_timeout_ns = INT64_C(60000000000),
         .write_high_water = 1 << 20,
         .max_pending_bytes = 64 << 20,
         .reconnect_min_ns = 50000000,

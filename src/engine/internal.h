@@ -44,11 +44,14 @@ enum {
 typedef struct np_worker np_worker;
 typedef struct np_batch np_batch;
 
-typedef struct np_timer {
+typedef struct np_timer np_timer;
+typedef void np_timer_fire(np_timer *timer, np_batch *batch);
+
+struct np_timer {
     np_node node;
     int64_t deadline;
-    void (*fire)(struct np_timer *timer, np_batch *batch);
-} np_timer;
+    np_timer_fire *fire;
+};
 
 /* ---- connection -------------------------------------------------------- */
 
@@ -144,6 +147,7 @@ struct np_connection {
     np_buffer *arriving;
     size_t arrived;
     uint64_t expected;              /* its whole length */
+    uint64_t progress;              /* bytes read since the timer of its timeout was set */
     /* A buffer the host must make or enlarge before reading goes on. */
     size_t wanted_capacity;
     const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
@@ -332,6 +336,10 @@ bool np_inbound_buffer_ready(np_connection *c, np_buffer *buffer);
 void np_inbound_serve_reads(np_connection *c, np_batch *batch);
 /* True inside a message: its header or body is incomplete. */
 bool np_inbound_is_partial(const np_connection *c);
+/* The bytes that have come of it. */
+uint64_t np_inbound_partial_size(const np_connection *c);
+/* Sets or clears the timer of message_timeout_ns, as the message that arrives asks. */
+void np_inbound_watch(np_connection *c);
 void np_inbound_clear(np_connection *c);
 
 /* ---- outbound.c: accepted writes to the link --------------------------- */
