@@ -36,6 +36,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     w->random = (uint64_t)np_now() ^ (uint64_t)(uintptr_t)w << 16;
     w->posted_tail = &w->posted;
     np_list_init(&w->timers);
+    np_list_init(&w->message_timers);
     np_code code = np_port_open(&w->port, error);
     if (code != NP_OK)
         return code;

@@ -305,7 +305,7 @@ void np_inbound_clear(np_connection *c) {
 
 static void set_message_timer(np_connection *c, np_timer_fire *fire) {
     c->timer.fire = fire;
-    np_timer_set(c->worker, &c->timer, c->endpoint->config.message_timeout_ns / 2);
+    np_timer_append(c->worker, &c->timer, c->endpoint->config.message_timeout_ns / 2);
 }
 
 /* The read that was processed just before may have brought what was missing. */
@@ -334,8 +334,7 @@ static void message_slow(np_timer *timer, np_batch *batch) {
 }
 
 /* Inside a message the peer is waited for only so long, unless it is the host
- * that keeps it waiting.  Most messages come whole and need no timer, and as all
- * have the same delay a new one goes to the end of the worker's list. */
+ * that keeps it waiting.  Most messages come whole and need no timer. */
 void np_inbound_watch(np_connection *c) {
     bool waits = c->reading && np_inbound_is_partial(c);
     bool watched = !np_list_empty(&c->timer.node);

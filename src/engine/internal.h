@@ -204,6 +204,7 @@ struct np_worker {
     np_completion completions[NP_COMPLETIONS];
     np_chunk_pool chunks;           /* poller only */
     np_list timers;                 /* by deadline; poller only */
+    np_list message_timers;         /* likewise; all have the same delay */
     const np_time_source *time;     /* what they go by; NULL: the system's */
     uint64_t random;                /* state of the jitter's generator; poller only */
     bool stopping;                  /* poller only: has begun to end its connections */
@@ -437,6 +438,9 @@ void np_worker_process(np_worker *worker, np_batch *batch, size_t count);
 int64_t np_worker_now(const np_worker *worker);
 /* Poller only, like the timers' ends. */
 void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns);
+/* The same for a message's timeout, which may be that of thousands of
+ * connections at once: without a search for its place. */
+void np_timer_append(np_worker *worker, np_timer *timer, int64_t delay_ns);
 void np_timer_clear(np_timer *timer);
 
 /* ---- guest.c: the lease ------------------------------------------------ */

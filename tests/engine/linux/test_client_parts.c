@@ -22,6 +22,7 @@ static bench *bench_new(void) {
     np_store32(&b->endpoint.phase, NP_PHASE_RUNNING);
     b->worker.endpoint = &b->endpoint;
     np_list_init(&b->worker.timers);
+    np_list_init(&b->worker.message_timers);
     b->worker.posted_tail = &b->worker.posted;
     REQUIRE_EQUAL(np_port_open(&b->worker.port, &error), NP_OK);
     REQUIRE(np_batch_open(&b->worker.batch, &b->worker));
