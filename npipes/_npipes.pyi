@@ -217,6 +217,7 @@ class _Endpoint(Generic[_C]):
     message_buffer_size: int
     continuous_read: bool
     max_message_size: int
+    message_timeout: float | None
     write_high_water: int | None
     max_pending_bytes: int
     mode: Literal["message", "byte"]
@@ -278,6 +279,7 @@ class Server(_Endpoint[ServerConnection]):
         max_instances: int | None = None,
         listeners: int = 8,
         max_message_size: int = 67108864,
+        message_timeout: float | None = 60.0,
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
         access: str | int = "user",
@@ -312,6 +314,7 @@ class ClientManager(_Endpoint[ClientConnection]):
         message_buffer_size: int = 131072,
         continuous_read: bool = True,
         max_message_size: int = 67108864,
+        message_timeout: float | None = 60.0,
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
         authkey: ReadableBuffer | None = None,

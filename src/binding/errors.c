@@ -128,6 +128,14 @@ static PyObject *describe_auth(const np_error *e, const char *subject) {
     }
 }
 
+static PyObject *describe_late(ull came, ull timeout_ns, const char *subject) {
+    char time[32];
+    PyOS_snprintf(time, sizeof time, "%g", (double)timeout_ns / 1e9);
+    return PyUnicode_FromFormat("%s: a message came too slowly: after %llu bytes of it, "
+                                "message_timeout, %s seconds, has brought neither its end nor %d "
+                                "bytes", subject, came, time, NP_PROGRESS);
+}
+
 static PyObject *describe(const np_error *e, const char *subject) {
     ull value = e->value, limit = e->limit;
     if (e->activity == NP_DOING_CONNECT) {
@@ -175,6 +183,8 @@ static PyObject *describe(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: closed before %llu bytes were handed over", subject,
                                     value);
     case NP_E_TIMEOUT:
+        if (e->activity == NP_DOING_READ)
+            return describe_late(value, limit, subject);
         return PyUnicode_FromFormat("%s: closed with %llu bytes that the peer did not take within "
                                     "%llu seconds", subject, value, limit);
     case NP_E_MEMORY:

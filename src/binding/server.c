@@ -156,9 +156,10 @@ static PyMethodDef methods[] = {
 PyDoc_STRVAR(doc,
 "Server(name, *, threads=1, free_threading_events=False, message_buffer_size=131072,\n"
 "       continuous_read=True, max_instances=None, listeners=8, max_message_size=67108864,\n"
-"       write_high_water=1048576, max_pending_bytes=67108864, access='user', authkey=None,\n"
-"       max_handshakes=128, mode='message', kernel_buffer_size=None, spin_us=0, on_ready=None,\n"
-"       on_connected=None, on_message=None, on_messages=None, on_sent=None,\n"
+"       message_timeout=60.0, write_high_water=1048576, max_pending_bytes=67108864,\n"
+"       access='user', authkey=None, max_handshakes=128, mode='message',\n"
+"       kernel_buffer_size=None, spin_us=0, on_ready=None, on_connected=None,\n"
+"       on_message=None, on_messages=None, on_sent=None,\n"
 "       on_disconnected=None, on_drained=None, on_error=None)\n"
 "--\n\n"
 "A server of messages to processes on this machine.\n\n"

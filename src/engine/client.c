@@ -133,7 +133,6 @@ static void renew(np_connection *c) {
     c->header_size = 0;
     np_mutex_lock(&c->lock);
     c->aborted = c->above_high = false;
-    c->write_closed = c->close_asked;
     c->write_error = (np_error){0};
     np_mutex_unlock(&c->lock);
 }

@@ -120,6 +120,7 @@ static bool enter_state(np_connection *c, np_batch *batch, np_state state) {
     bool closed = c->close_asked;
     if (!closed) {
         c->linked = true;
+        /* With the link, not before: nothing else would send it. */
         c->write_closed = state != NP_STATE_OPEN;
         set_state(c, state);
     }
@@ -158,9 +159,8 @@ static void peer_left(np_connection *c, np_batch *batch) {
         return;
     }
     np_error error = np_error_make(NP_E_RESET, NP_DOING_READ);
-    bool in_header = c->header_size > 0;
-    error.value = in_header ? c->header_size : c->arriving ? c->arrived : c->wanted_size;
-    error.limit = in_header ? 0 : c->expected;
+    error.value = np_inbound_partial_size(c);
+    error.limit = c->header_size ? 0 : c->expected;
     fail(c, batch, error);
 }
 
@@ -364,6 +364,8 @@ static bool is_idle(np_connection *c) {
 void np_connection_pump(np_connection *c, np_batch *batch) {
     if (c->state == NP_STATE_OPEN) {
         read_on(c);
+        if (c->endpoint->config.message_timeout_ns)
+            np_inbound_watch(c);
     } else if (c->state == NP_STATE_GREETING) {
         np_greeting_pump(c, batch);     /* what comes of it is the next round's */
         return;

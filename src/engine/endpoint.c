@@ -14,6 +14,7 @@ void np_config_init(np_config *config) {
         .listeners = 8,
         .max_handshakes = 128,
         .max_message_size = 64 << 20,
+        .message_timeout_ns = INT64_C(60000000000),
         .write_high_water = 1 << 20,
         .max_pending_bytes = 64 << 20,
         .reconnect_min_ns = 50000000,
@@ -36,6 +37,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     w->random = (uint64_t)np_now() ^ (uint64_t)(uintptr_t)w << 16;
     w->posted_tail = &w->posted;
     np_list_init(&w->timers);
+    np_list_init(&w->message_timers);
     np_code code = np_port_open(&w->port, error);
     if (code != NP_OK)
         return code;

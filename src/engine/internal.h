@@ -47,11 +47,14 @@ enum {
 typedef struct np_worker np_worker;
 typedef struct np_batch np_batch;
 
-typedef struct np_timer {
+typedef struct np_timer np_timer;
+typedef void np_timer_fire(np_timer *timer, np_batch *batch);
+
+struct np_timer {
     np_node node;
     int64_t deadline;
-    void (*fire)(struct np_timer *timer, np_batch *batch);
-} np_timer;
+    np_timer_fire *fire;
+};
 
 /* ---- connection -------------------------------------------------------- */
 
@@ -162,6 +165,7 @@ struct np_connection {
     size_t arrived;
     uint64_t expected;              /* its whole length */
     size_t wanted_capacity;         /* of a buffer the host must make before reading goes on */
+    uint64_t progress;              /* bytes read since the timer of its timeout was set */
     np_operation read_op;
 
     /* -- guarded by lock -- */
@@ -225,6 +229,7 @@ struct np_worker {
     np_completion completions[NP_COMPLETIONS];
     np_chunk_pool chunks;           /* poller only */
     np_list timers;                 /* by deadline; poller only */
+    np_list message_timers;         /* likewise; all have the same delay */
     const np_time_source *time;     /* what they go by; NULL: the system's */
     uint64_t random;                /* state of the jitter's generator; poller only */
     bool stopping;                  /* poller only: has begun to end its connections */
@@ -360,6 +365,10 @@ bool np_inbound_buffer_ready(np_connection *c, np_buffer *buffer);
 void np_inbound_serve_reads(np_connection *c, np_batch *batch);
 /* True inside a message: its header or body is incomplete. */
 bool np_inbound_is_partial(const np_connection *c);
+/* The bytes that have come of it. */
+uint64_t np_inbound_partial_size(const np_connection *c);
+/* Sets or clears the timer of message_timeout_ns, as the message that arrives asks. */
+void np_inbound_watch(np_connection *c);
 void np_inbound_clear(np_connection *c);
 
 /* ---- outbound.c: accepted writes to the link --------------------------- */
@@ -489,6 +498,9 @@ void np_worker_process(np_worker *worker, np_batch *batch, size_t count);
 int64_t np_worker_now(const np_worker *worker);
 /* Poller only, like the timers' ends. */
 void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns);
+/* The same for a message's timeout, which may be that of thousands of
+ * connections at once: without a search for its place. */
+void np_timer_append(np_worker *worker, np_timer *timer, int64_t delay_ns);
 void np_timer_clear(np_timer *timer);
 
 /* ---- guest.c: the lease ------------------------------------------------ */

@@ -50,7 +50,8 @@ typedef enum np_code {
     NP_E_EOF,           /* the peer closed between messages: orderly */
     NP_E_BROKEN,        /* the peer went away with value bytes not handed over */
     NP_E_CANCELED,      /* closed or stopped here before it could be done */
-    NP_E_TIMEOUT,
+    NP_E_TIMEOUT,       /* of a read: value bytes of a message had come, and the next NP_PROGRESS,
+                           or its end, did not within limit nanoseconds */
     NP_E_STATE,         /* not now: not started, or already inside run */
     NP_E_FORKED,        /* a child of fork can't use its parent's endpoint */
     NP_E_NOT_FOUND,     /* nobody serves the address; limit: milliseconds it was waited for */
@@ -134,6 +135,7 @@ typedef struct np_config {
     size_t max_instances;           /* connections at once; 0: unbounded */
     size_t listeners;               /* instances kept waiting */
     uint64_t max_message_size;      /* bytes one received message may have */
+    int64_t message_timeout_ns;     /* for each NP_PROGRESS bytes of a message; 0: no limit */
     uint64_t write_high_water;      /* bytes; 0: never pause reading (clients never do) */
     uint64_t max_pending_bytes;     /* bytes that may wait to go out per connection */
     size_t kernel_buffer_size;      /* bytes; 0: the system's */
@@ -425,5 +427,6 @@ void np_fork_child(void);
 /* What a peer has for its next message at least, where it was this process that
  * took its time. */
 #define NP_HANDSHAKE_STEP_NS INT64_C(1000000000)
+#define NP_PROGRESS (64 << 10)
 
 #endif

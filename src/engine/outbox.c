@@ -10,10 +10,12 @@ enum {
     RECORDS_KEPT = 8
 };
 
-static bool reserve_record(np_outbox *out) {
-    if (out->count < out->capacity)
+static bool reserve_records(np_outbox *out, uint32_t count) {
+    if (out->count + count <= out->capacity)
         return true;
     uint32_t capacity = out->capacity ? out->capacity * 2 : 1;
+    while (capacity < out->count + count)
+        capacity *= 2;
     np_record *records = malloc(capacity * sizeof *records);
     if (!records)
         return false;
@@ -28,8 +30,8 @@ static bool reserve_record(np_outbox *out) {
 
 /* Room for the sent list is made when a record is added, so that handing over
  * can't fail. */
-static bool reserve_sent(np_outbox *out) {
-    size_t needed = out->sent_count + out->count + 1;
+static bool reserve_sent(np_outbox *out, uint32_t records) {
+    size_t needed = out->sent_count + out->count + records;
     if (needed <= out->sent_capacity)
         return true;
     size_t capacity = needed * 2;
@@ -75,7 +77,7 @@ static void enter_extensions(np_outbox *out) {
 }
 
 bool np_outbox_begin(np_outbox *out, np_chunk_pool *pool, size_t size) {
-    if (!reserve_record(out) || !reserve_bytes(out, pool, size + NP_HEADER_MIN))
+    if (!reserve_records(out, 1) || !reserve_bytes(out, pool, size + NP_HEADER_MIN))
         return false;
     out->records[out->head] = (np_record){0};
     out->count = 1;
@@ -84,13 +86,21 @@ bool np_outbox_begin(np_outbox *out, np_chunk_pool *pool, size_t size) {
     return true;
 }
 
+bool np_outbox_reserve(np_outbox *out, np_chunk_pool *pool, uint32_t records, size_t bytes,
+                       bool report) {
+    enter_extensions(out);
+    out->extendable = false;        /* the last chunk may be another one from here on */
+    return reserve_records(out, records) && (!report || reserve_sent(out, records))
+           && (!bytes || reserve_bytes(out, pool, bytes));
+}
+
 bool np_outbox_add(np_outbox *out, np_chunk_pool *pool, const np_record *record,
                    const uint8_t *header, unsigned header_size, const void *data, size_t size,
                    bool merge) {
     np_buffer *held = record->held;
     size_t inline_size = header_size + (held ? 0 : size);
     enter_extensions(out);
-    if (!reserve_record(out) || (record->report && !reserve_sent(out)))
+    if (!reserve_records(out, 1) || (record->report && !reserve_sent(out, 1)))
         return false;
     if (inline_size) {
         uint8_t *to = reserve_bytes(out, pool, inline_size);

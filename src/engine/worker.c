@@ -22,25 +22,38 @@ void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns) {
     np_list_insert_before(at->next, &timer->node);
 }
 
+void np_timer_append(np_worker *worker, np_timer *timer, int64_t delay_ns) {
+    timer->deadline = np_worker_now(worker) + delay_ns;
+    np_list_remove(&timer->node);
+    np_list_append(&worker->message_timers, &timer->node);
+}
+
 void np_timer_clear(np_timer *timer) { np_list_remove(&timer->node); }
 
+static np_timer *first_of(const np_list *list) {
+    return np_list_empty(list) ? NULL : NP_ENTRY(list->next, np_timer, node);
+}
+
+/* NULL: none is set. */
+static np_timer *first_timer(const np_worker *worker) {
+    np_timer *a = first_of(&worker->timers), *b = first_of(&worker->message_timers);
+    return !a || (b && b->deadline < a->deadline) ? b : a;
+}
+
 static int64_t until_timer(const np_worker *worker, int64_t timeout_ns) {
-    if (np_list_empty(&worker->timers))
+    const np_timer *first = first_timer(worker);
+    if (!first)
         return timeout_ns;
-    int64_t left = NP_ENTRY(worker->timers.next, np_timer, node)->deadline - np_worker_now(worker);
+    int64_t left = first->deadline - np_worker_now(worker);
     if (left < 0)
         left = 0;
     return timeout_ns < 0 || left < timeout_ns ? left : timeout_ns;
 }
 
 static void fire_timers(np_worker *worker, np_batch *batch) {
-    if (np_list_empty(&worker->timers))
-        return;
-    int64_t now = np_worker_now(worker);
-    while (!np_list_empty(&worker->timers)) {
-        np_timer *timer = NP_ENTRY(worker->timers.next, np_timer, node);
-        if (timer->deadline > now)
-            return;
+    np_timer *timer = first_timer(worker);
+    int64_t now = timer ? np_worker_now(worker) : 0;
+    for (; timer && timer->deadline <= now; timer = first_timer(worker)) {
         np_list_remove(&timer->node);
         timer->fire(timer, batch);
     }

@@ -26,6 +26,7 @@ npipes.Server(
     max_instances=None,
     listeners=16,
     max_message_size=1 << 30,
+    message_timeout=None,
     write_high_water=None,
     max_pending_bytes=1 << 20,
     access=0o660,
