@@ -284,6 +284,29 @@ async def _collect(conn):
     return [message async for message in conn]
 
 
+def test_who_waits_for_the_end_only_sees_the_peer_leave(loops, pipe_name):
+    ended = []
+
+    async def handler(conn):
+        if not ended:
+            await conn.wait_closed()
+        else:
+            await asyncio.sleep(0.05)       # the peer has left by then
+            await conn.wait_closed()
+        ended.append(conn.error)
+
+    async def main():
+        async with npipes.aio.serve(handler, pipe_name) as server:
+            for count in (1, 2):
+                async with npipes.aio.connect(pipe_name):
+                    await until(lambda: server.connections)
+                async with asyncio.timeout(3):
+                    await until(lambda: len(ended) == count)
+
+    loops.run(main)
+    assert ended == [None, None]
+
+
 def test_what_was_sent_before_close_arrives(loops, pipe_name):
     received = []
 

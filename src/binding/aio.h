@@ -118,6 +118,8 @@ extern PyType_Spec waiter_spec;
 PyObject *waiter_new(aio_connection *c, waiter_kind kind, PyObject *data);
 /* Resumes the first of the queue, if it waits. */
 void waiter_wake_first(waiter_queue *queue);
+/* Somebody waits for the end of the connection. */
+bool waiter_wants_end(const aio_connection *c);
 /* Resumes all that wait for what the connection is now: open, or closed. */
 void waiter_wake_watchers(aio_connection *c);
 /* Takes messages off that belong to calls that were cancelled. */

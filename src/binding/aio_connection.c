@@ -308,7 +308,8 @@ static PyMethodDef methods[] = {
      "once; what it returns can be awaited, and is wait_closed()."},
     {"wait_closed", wait_closed, METH_NOARGS,
      "wait_closed($self, /)\n--\n\n"
-     "Wait until the connection has ended and nothing of it is left.  Never raises."},
+     "Wait until the connection has ended and nothing of it is left.  Once the peer has closed,\n"
+     "waiting for the end closes this side, too.  Never raises."},
     {"__aenter__", aenter, METH_NOARGS, NULL},
     {"__aexit__", aexit, METH_VARARGS, NULL},
     {"_wait_opened", wait_opened, METH_NOARGS, NULL},

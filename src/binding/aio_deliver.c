@@ -126,7 +126,8 @@ static void on_error(endpoint_object *s, aio_connection *c, np_event *e) {
 
 static void on_end(endpoint_object *s, aio_connection *c) {
     c->ended = true;
-    if (s->resolved[ON_MESSAGE].callable)
+    /* Nobody else would end it: its handler waits for nothing but the end. */
+    if (s->resolved[ON_MESSAGE].callable || waiter_wants_end(c))
         np_connection_close(c->base.connection);
     aio_connection_wake_readers(c);
 }

@@ -229,8 +229,11 @@ static bool watches_for(const waiter *w, const aio_connection *c) {
 
 static outcome try_watch(waiter *w) {
     aio_connection *c = w->connection;
-    if (!watches_for(w, c))
+    if (!watches_for(w, c)) {
+        if (w->kind == WAIT_CLOSED && c->ended)
+            np_connection_close(c->base.connection);
         return NOT_YET;
+    }
     if (w->kind == WAIT_CLOSED || c->opened)
         return READY;
     aio_connection_raise_end(c);
@@ -427,6 +430,13 @@ void waiter_wake_first(waiter_queue *queue) {
     waiter *w = queue->first;
     if (w && w->stage == WAITING)
         wake(w);
+}
+
+bool waiter_wants_end(const aio_connection *c) {
+    const waiter *w = c->watchers.first;
+    while (w && w->kind != WAIT_CLOSED)
+        w = w->next;
+    return w != NULL;
 }
 
 void waiter_wake_watchers(aio_connection *c) {
