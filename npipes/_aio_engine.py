@@ -25,6 +25,7 @@ class Engine:
         self._tasks = tasks
         self._driven = _can_watch(self.loop)
         self._descriptor = -1
+        self.is_abandoned = False
         self._anchor: Callable[[], asyncio.TimerHandle | None] | None = None
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         endpoint._attach(self.loop, self._driven, self.report, self._ended)
@@ -71,6 +72,7 @@ class Engine:
 
     def abandoned(self) -> None:
         """The loop was closed, or dropped, with all that it had yet to do."""
+        self.is_abandoned = True
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             work = task.get_coro()

@@ -127,8 +127,11 @@ class Server:
     # ---- handlers ------------------------------------------------------
 
     def _connected(self, conn: Connection) -> None:
+        engine = self._engine
+        if engine is None or engine.is_abandoned:
+            return
         try:
-            task = self._running()[1].create_task(self._handler(conn))
+            task = engine.create_task(self._handler(conn))
         except BaseException:
             conn.close()
             raise

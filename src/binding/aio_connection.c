@@ -195,6 +195,8 @@ static PyObject *finish_receiving(PyObject *op, PyObject *unused) {
     aio_connection *c = (aio_connection *)op;
     c->finishing = true;
     np_connection_pause(c->base.connection, true);
+    if (waiter_wants_end(c))
+        np_connection_close(c->base.connection);
     aio_connection_wake_readers(c);
     Py_RETURN_NONE;
 }

@@ -230,7 +230,7 @@ static bool watches_for(const waiter *w, const aio_connection *c) {
 static outcome try_watch(waiter *w) {
     aio_connection *c = w->connection;
     if (!watches_for(w, c)) {
-        if (w->kind == WAIT_CLOSED && c->ended)
+        if (w->kind == WAIT_CLOSED && (c->ended || c->finishing))
             np_connection_close(c->base.connection);
         return NOT_YET;
     }
