@@ -2,6 +2,11 @@
 
 import pickle
 import struct
+import time
+
+import pytest
+
+import npipes
 
 
 def text(s):
@@ -48,3 +53,11 @@ def call(module, qualname, *args):
 
 def whole(*parts):
     return pickle.PROTO + b"\5" + b"".join(parts) + pickle.STOP
+
+
+def refused(payload, match=".", **options):
+    """loads() refuses it, and at once."""
+    begin = time.perf_counter()
+    with pytest.raises(npipes.UnsafePayloadError, match=match):
+        npipes.loads(payload, **options)
+    assert time.perf_counter() - begin < 10

@@ -60,6 +60,13 @@ def test_missing_buffers_are_refused():
         npipes.loads(data, 5)
 
 
+def test_an_error_of_the_buffers_comes_as_it_is():
+    data, _ = apart(pickle.PickleBuffer(b"a"))
+    a, b = npipes.Pipe()
+    with a, b, pytest.raises(npipes.PipeTimeoutError):
+        npipes.loads(data, (a.recv_bytes(timeout=0) for _ in range(1)))
+
+
 def test_a_callback_that_keeps_a_buffer_in_says_so_as_for_pickle():
     assert npipes.loads(npipes.dumps(pickle.PickleBuffer(b"abc"), lambda buffer: True)) == b"abc"
 

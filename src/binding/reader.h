@@ -51,6 +51,7 @@ typedef struct reader {
     size_t floor;               /* nothing below the last mark can be popped */
     PyObject *open;             /* id: object; what may still be filled */
     size_t unfinished;          /* objects that are nothing yet without a state */
+    bool buffers_failed;        /* which is not the payload's fault */
     uint64_t work;              /* what is left for keys */
     uint64_t copies;            /* bytes of arguments that may still be copied */
     key_model models[READER_MODELS];    /* the one used last comes first */
@@ -67,18 +68,41 @@ int reader_choose(module_state *state, PyObject *trusted, PyObject *allow, PyObj
 PyObject *reader_function(PyObject *module, PyObject *args);
 /* Fetches what npipes.payload has; once. */
 int reader_prepare(module_state *state);
+
+/* ---- reader_stack.c ---------------------------------------------------- */
+
 /* Raises UnsafePayloadError that says where; always -1. */
 int reader_refuse(const reader *r, const char *format, ...);
+/* So many of the bytes that come; NULL with an exception if there are not so many. */
+const uint8_t *reader_take(reader *r, uint64_t n);
+/* A little-endian number of so many bytes. */
+int reader_number(reader *r, unsigned bytes, uint64_t *out);
+/* As many bytes as a number of so many bytes says. */
+const uint8_t *reader_counted(reader *r, unsigned bytes, Py_ssize_t *size);
+
+int reader_make_room(pile *p, size_t count);
 /* Takes over the reference, and NULL for an exception. */
 int reader_push(reader *r, PyObject *object, uint32_t depth);
 int reader_push_strange(reader *r, PyObject *object, uint32_t depth);
+int reader_push_again(reader *r, value v);
 /* The topmost n values, or NULL with an exception. */
 value *reader_top(const reader *r, size_t n);
 void reader_drop(reader *r, size_t n);
+int reader_mark(reader *r);
+/* Ends the topmost mark; how many values are above it, `below` of which must be there beneath. */
+int reader_unmark(reader *r, size_t below, size_t *count);
+int reader_put(reader *r, uint64_t index);
+int reader_get(reader *r, uint64_t index);
 /* A value is about to become part of another: a class then stands for itself. */
 int reader_settle(const reader *r, value *v);
 /* Whether it may still be filled; `type` is what the machine makes itself.  -1 with an exception. */
 int reader_is_open(const reader *r, const value *v, const PyTypeObject *type);
+/* The same, with an exception if it may not. */
+int reader_check_open(const reader *r, const value *v, const PyTypeObject *type);
+
+/* ---- reader_opcodes.c -------------------------------------------------- */
+
+int reader_step(reader *r, uint8_t op);
 
 /* ---- reader_objects.c: names and what is made of them ------------------ */
 
