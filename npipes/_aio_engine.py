@@ -72,6 +72,8 @@ class Engine:
 
     def abandoned(self) -> None:
         """The loop was closed, or dropped, with all that it had yet to do."""
+        if self._anchor is None:    # it was stopped before
+            return
         self.is_abandoned = True
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]

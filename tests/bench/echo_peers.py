@@ -1,6 +1,6 @@
 """Echo servers of others, with the framing of multiprocessing.connection.
 
-usage: echo_peers.py ADDRESS uvloop|asyncio|multiprocessing
+usage: echo_peers.py ADDRESS uvloop|asyncio|uvloop-streams|asyncio-streams|multiprocessing
 """
 
 import asyncio
@@ -34,9 +34,24 @@ class Echo(asyncio.Protocol):
             self.transport.writelines(out)
 
 
-async def serve(address: str) -> None:
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+            message = await reader.readexactly(size)
+            writer.write(HEADER.pack(len(message)) + message)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def serve(address: str, streams: bool) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(Echo, address, backlog=4096)
+    server: asyncio.AbstractServer
+    if streams:
+        server = await asyncio.start_unix_server(echo, address, backlog=4096, limit=1 << 24)
+    else:
+        server = await loop.create_unix_server(Echo, address, backlog=4096)
     await server.serve_forever()
 
 
@@ -54,12 +69,14 @@ def main() -> None:
         listener = Listener(address, "AF_UNIX", backlog=4096)
         while True:
             threading.Thread(target=answer, args=(listener.accept(),), daemon=True).start()
-    if kind == "uvloop":
+    loop, _, streams = kind.partition("-")
+    factory = None
+    if loop == "uvloop":
         import uvloop
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(address))
-    asyncio.run(serve(address))
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve(address, bool(streams)))
 
 
 main()

@@ -1,4 +1,6 @@
-"""Echo servers on Windows.  usage: echo_windows.py PIPE free|run|multiprocessing|proactor
+"""Echo servers on Windows.
+
+usage: echo_windows.py PIPE free|run|multiprocessing|proactor|proactor-streams
 
 Prints "ready" when it listens.
 """
@@ -18,9 +20,21 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def serve_proactor(address: str) -> None:
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+def stream_protocol() -> asyncio.StreamReaderProtocol:
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(), echo)
+
+
+async def serve_proactor(address: str, streams: bool) -> None:
     loop = asyncio.get_running_loop()
-    await loop.start_serving_pipe(Echo, address)  # type: ignore[attr-defined]
+    factory = stream_protocol if streams else Echo
+    await loop.start_serving_pipe(factory, address)  # type: ignore[attr-defined]
     print("ready", flush=True)
     await asyncio.Event().wait()
 
@@ -58,8 +72,8 @@ def main() -> None:
     address, kind = sys.argv[1:]
     if kind == "multiprocessing":
         serve_multiprocessing(address)
-    elif kind == "proactor":
-        asyncio.run(serve_proactor(address))
+    elif kind.startswith("proactor"):
+        asyncio.run(serve_proactor(address, kind == "proactor-streams"))
     else:
         serve_npipes(address, kind == "free")
 

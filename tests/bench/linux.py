@@ -22,6 +22,11 @@ HERE = Path(__file__).resolve().parent
 LOADS = ["1 1 64", "1 64 64", "16 16 64", "200 4 64", "1 4 1048576", "1 1 67108864"]
 OURS = ["free", "run", "free-list", "run-list"]
 PEERS = ["uvloop", "asyncio", "multiprocessing"]
+SCRIPTS = {
+    "echo_npipes.py": OURS,
+    "echo_aio.py": ["async-for", "callback", "async-for-uvloop", "callback-uvloop"],
+    "echo_peers.py": [*PEERS, "asyncio-streams", "uvloop-streams"],
+}
 
 
 def build(name: str, folder: Path) -> str:
@@ -35,27 +40,29 @@ def build(name: str, folder: Path) -> str:
 class Servers:
     """One process a kind; ends them all."""
 
-    def __init__(self, folder: Path, pin: list[str], raw: str, kinds: list[str]) -> None:
+    def __init__(self, folder: Path, pin: list[str]) -> None:
         self.folder = folder
         self.pin = pin
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.start("raw", [raw, self.address("raw")])
-        for kind in kinds:
-            script = "echo_npipes.py" if kind in OURS else "echo_peers.py"
-            command = [sys.executable, str(HERE / script), self.address(kind), kind]
-            self.start(kind, command)
 
     def address(self, kind: str) -> str:
         return str(self.folder / f"{kind}.sock")
 
-    def start(self, kind: str, command: list[str]) -> None:
-        process = subprocess.Popen(self.pin + command, stderr=subprocess.DEVNULL)
+    def start_kind(self, kind: str) -> subprocess.Popen[bytes]:
+        script = next(script for script, kinds in SCRIPTS.items() if kind in kinds)
+        address = self.address(kind)
+        return self.start(kind, [sys.executable, str(HERE / script), address, kind])
+
+    def start(self, kind: str, command: list[str]) -> subprocess.Popen[bytes]:
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(self.pin + command, stdout=null, stderr=null)
         self.processes.append(process)
         deadline = time.monotonic() + 10
         while not Path(self.address(kind)).exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"the {kind} server did not start")
             time.sleep(0.02)
+        return process
 
     def close(self) -> None:
         for process in self.processes:
@@ -66,7 +73,8 @@ class Servers:
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str], float]:
     pin = [] if arguments.unpinned else ["taskset", "-c", "0"]
     load_program = build("load", folder)
-    servers = Servers(folder, pin, build("rawecho", folder), arguments.kinds)
+    raw = build("rawecho", folder)
+    servers = Servers(folder, pin)
 
     def sample(kind: str, load: str) -> float:
         command = [*pin, load_program, servers.address(kind), *load.split()]
@@ -79,6 +87,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
 
     ratios: dict[tuple[str, str], list[float]] = {}
     try:
+        servers.start("raw", [raw, servers.address("raw")])
+        for kind in arguments.kinds:
+            servers.start_kind(kind)
         for _ in range(arguments.rounds):
             for load in arguments.loads:
                 before = sample("raw", load)
@@ -104,17 +115,23 @@ def show(medians: dict[tuple[str, str], float], kinds: list[str], loads: list[st
             print(f"{kind + ' / ' + base:28}{cells}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(description: str, kinds: list[str], loads: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="of one sample")
     parser.add_argument("--unpinned", action="store_true")
-    parser.add_argument("--kinds", nargs="+", default=OURS + PEERS, choices=OURS + PEERS)
-    parser.add_argument("--loads", nargs="+", default=LOADS, metavar="'CONNECTIONS WINDOW SIZE'")
-    arguments = parser.parse_args()
+    known = [kind for of_script in SCRIPTS.values() for kind in of_script]
+    parser.add_argument("--kinds", nargs="+", default=kinds, choices=known)
+    parser.add_argument("--loads", nargs="+", default=loads, metavar="'CONNECTIONS WINDOW SIZE'")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse(__doc__.splitlines()[0], OURS + PEERS, LOADS)
     with tempfile.TemporaryDirectory(prefix="np-bench-") as folder:
         medians = measure(arguments, Path(folder))
     show(medians, arguments.kinds, arguments.loads)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,9 @@ from multiprocessing.connection import Client
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-KINDS = ["raw", "free", "run", "multiprocessing", "proactor"]
+AIO = ["async-for", "callback"]          # npipes.aio, on the Proactor loop as well
+PEERS = ["multiprocessing", "proactor", "proactor-streams"]
+KINDS = ["raw", "free", "run", *AIO, *PEERS]
 SIZES = [64, 4096]
 
 
@@ -32,7 +34,8 @@ def start(kind: str, raw: str) -> subprocess.Popen[bytes]:
     if kind == "raw":
         command = [raw, address(kind)]
     else:
-        command = [sys.executable, str(HERE / "echo_windows.py"), address(kind), kind]
+        script = "echo_aio.py" if kind in AIO else "echo_windows.py"
+        command = [sys.executable, str(HERE / script), address(kind), kind]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert process.stdout is not None
     if process.stdout.readline().strip() != b"ready":
@@ -57,20 +60,24 @@ def main() -> None:
     parser.add_argument("raw", help="tests/bench/rawiocp.c, compiled")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one sample")
+    parser.add_argument("--kinds", nargs="+", default=KINDS[1:], choices=KINDS[1:])
     arguments = parser.parse_args()
-    servers = [start(kind, arguments.raw) for kind in KINDS]
+    kinds = ["raw", *arguments.kinds]
+    servers = []
     rates: dict[tuple[str, int], list[float]] = {}
     try:
+        for kind in kinds:
+            servers.append(start(kind, arguments.raw))
         for _ in range(arguments.rounds):
             for size in SIZES:
-                for kind in KINDS:
+                for kind in kinds:
                     rate = round_trips(kind, size, arguments.seconds)
                     rates.setdefault((kind, size), []).append(rate)
     finally:
         for server in servers:
             server.kill()
     print(f"{'round trips/s':18}" + "".join(f"{size:>10} B   of raw" for size in SIZES))
-    for kind in KINDS:
+    for kind in kinds:
         cells = ""
         for size in SIZES:
             pairs = zip(rates[kind, size], rates["raw", size], strict=True)
