@@ -153,7 +153,7 @@ static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_messag
     np_buffer *held;
     if (!hold(m, &held))
         return refuse(NP_E_MEMORY, error, size, 0);
-    uint8_t header[NP_HEADER_MAX];
+    uint8_t header[NP_HEADER_MAX] = {0};
     unsigned header_size = framed ? np_frame_encode(header, size) : 0;
     np_record record = {.cookie = cookie, .held = held, .report = report};
     if (np_outbox_add(&c->out, pool, &record, header, header_size, m->data, size, NP_LINK_FRAMED))
