@@ -100,7 +100,7 @@ int aio_connection_send(aio_connection *c, PyObject *data);
 void aio_connection_wake_readers(aio_connection *c);
 void aio_connection_wake_writers(aio_connection *c);
 
-/* ---- aio_waiter.c ------------------------------------------------------ */
+/* ---- aio_waiter.c, aio_await.c, aio_future.c --------------------------- */
 
 typedef enum waiter_kind {
     WAIT_RECV,
