@@ -5,6 +5,8 @@ Named pipes on Windows and Unix-domain sockets on Linux behind one interface:
 `Client` and `Listener` are for calls that wait.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from npipes._npipes import (
     AccessDeniedError,
     Client,
@@ -31,11 +33,17 @@ from npipes._npipes import (
 )
 from npipes.client import call, wait
 from npipes.discovery import find
+from npipes.payload import UnsafePayloadError, dumps, loads
+from npipes.propertybag import PropertyBag
+
+if TYPE_CHECKING:
+    from npipes.authentication import AuthenticationError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",
+    "AuthenticationError",
     "Client",
     "ClientConnection",
     "ClientManager",
@@ -50,14 +58,26 @@ __all__ = [
     "PipeNotFoundError",
     "PipeResetError",
     "PipeTimeoutError",
+    "PropertyBag",
     "ProtocolError",
     "QueueFullError",
     "Server",
     "ServerConnection",
     "Stats",
+    "UnsafePayloadError",
     "address",
     "call",
     "connect",
+    "dumps",
     "find",
+    "loads",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AuthenticationError":
+        from npipes.authentication import AuthenticationError
+
+        return AuthenticationError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,11 @@
 """An endpoint of the engine on an event loop: starting, watching, and every way it can end."""
 
 import asyncio
+import inspect
 import os
-from collections.abc import Awaitable
+import weakref
+from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 from npipes._npipes import ClientManager, Connection, Server
 
@@ -24,7 +25,7 @@ class Engine:
         self._tasks = tasks
         self._driven = _can_watch(self.loop)
         self._descriptor = -1
-        self._anchor: asyncio.TimerHandle | None = None
+        self._anchor: Callable[[], asyncio.TimerHandle | None] | None = None
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         endpoint._attach(self.loop, self._driven, self.report, self._ended)
 
@@ -33,7 +34,11 @@ class Engine:
         if self._driven:
             self._descriptor = self._endpoint.fileno()
             self.loop.add_reader(self._descriptor, self._endpoint._drive)
-        self._anchor = self.loop.call_later(_YEAR, _Anchor(self))
+        self._drop_anchor(_Anchor(self))
+
+    def _drop_anchor(self, anchor: "_Anchor") -> None:
+        # Only the loop keeps it.
+        self._anchor = weakref.ref(self.loop.call_later(_YEAR, anchor))
 
     def create_task(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         return self.loop.create_task(work if asyncio.iscoroutine(work) else _await(work))
@@ -52,11 +57,12 @@ class Engine:
         """Ends the endpoint; it waits for nobody.  Not inside a drive."""
         if self._anchor is None:
             return
-        anchor, self._anchor = self._anchor, None
+        anchor, self._anchor = self._anchor(), None
         if self._driven and not self.loop.is_closed():
             self.loop.remove_reader(self._descriptor)
         self._endpoint.stop()
-        anchor.cancel()
+        if anchor is not None:
+            anchor.cancel()
         if not self._stopped.done() and not self.loop.is_closed():
             self._stopped.set_result(None)
 
@@ -67,6 +73,9 @@ class Engine:
         """The loop was closed, or dropped, with all that it had yet to do."""
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            work = task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()
         self.stop_now()
 
     def _ended(self, conn: Connection) -> None:
@@ -80,8 +89,7 @@ class _Anchor:
         self._engine = engine
 
     def __call__(self) -> None:
-        engine = self._engine
-        engine._anchor = engine.loop.call_later(_YEAR, self)
+        self._engine._drop_anchor(self)
 
     def __del__(self) -> None:
         self._engine.abandoned()
@@ -137,7 +145,7 @@ class ClientEngine(Engine):
 
 
 _Key = tuple[int, frozenset[tuple[str, Any]]]
-_clients: "WeakValueDictionary[_Key, ClientEngine]" = WeakValueDictionary()
+_clients: "weakref.WeakValueDictionary[_Key, ClientEngine]" = weakref.WeakValueDictionary()
 
 
 def client_engine(options: dict[str, Any]) -> ClientEngine:

@@ -8,6 +8,8 @@ from typing import Any, Final, Generic, Literal, TypeVar, final, overload
 from _typeshed import ReadableBuffer, WriteableBuffer, structseq
 from typing_extensions import Self, disjoint_base
 
+from npipes.payload import Reading
+
 _Handler = TypeVar("_Handler", bound=Callable[..., object])
 _C = TypeVar("_C", bound=_Connection)
 _T_co = TypeVar("_T_co", covariant=True)
@@ -33,17 +35,27 @@ def connect(
     name: str | os.PathLike[str],
     *,
     timeout: float | None = 5.0,
-    authkey: None = None,
+    authkey: ReadableBuffer | None = None,
     max_message_size: int = 67108864,
     server_owner: Literal["user"] | None = None,
+    trusted: bool = False,
+    allow: Iterable[type | str] = (),
 ) -> Client: ...
-def Pipe(duplex: bool = True, *, max_message_size: int = 67108864) -> tuple[Client, Client]: ...
+def Pipe(
+    duplex: bool = True,
+    *,
+    max_message_size: int = 67108864,
+    trusted: bool = False,
+    allow: Iterable[type | str] = (),
+) -> tuple[Client, Client]: ...
 
 @final
 class Client:
     _got_empty_message: bool
     @property
     def _holds(self) -> bool: ...
+    @property
+    def _reading(self) -> Reading | None: ...
     @property
     def address(self) -> str: ...
     @property
@@ -72,6 +84,8 @@ class Client:
         self, buf: WriteableBuffer, offset: int = 0, *, timeout: float | None = None
     ) -> int: ...
     def recv_many(self, max: int | None = None, *, timeout: float | None = None) -> list[bytes]: ...
+    def send(self, obj: object, *, timeout: float | None = None) -> None: ...
+    def recv(self, *, timeout: float | None = None) -> Any: ...
     def call(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes: ...
     def poll(self, timeout: float | None = 0.0) -> bool: ...
     def fileno(self) -> int: ...
@@ -93,10 +107,12 @@ class Listener:
         address: str | os.PathLike[str] | None = None,
         family: Literal["AF_UNIX", "AF_PIPE"] | None = None,
         backlog: int = 1,
-        authkey: None = None,
+        authkey: ReadableBuffer | None = None,
         *,
         access: str | int = "user",
         max_message_size: int = 67108864,
+        trusted: bool = False,
+        allow: Iterable[type | str] = (),
     ) -> None: ...
     @property
     def address(self) -> str: ...
@@ -204,9 +220,9 @@ class _Endpoint(Generic[_C]):
     message_buffer_size: int
     continuous_read: bool
     max_message_size: int
+    message_timeout: float | None
     write_high_water: int | None
     max_pending_bytes: int
-    authkey: None
     mode: Literal["message", "byte"]
     kernel_buffer_size: int | None
     spin_us: int
@@ -220,6 +236,10 @@ class _Endpoint(Generic[_C]):
     on_drained: Callable[[_C], object] | None
     on_error: Callable[[_C | None, PipeError], object] | None
 
+    @property
+    def authkey(self) -> bool: ...
+    @authkey.setter
+    def authkey(self, value: ReadableBuffer | None, /) -> None: ...
     @property
     def connections(self) -> list[_C]: ...
     @property
@@ -259,6 +279,7 @@ class Server(_Endpoint[ServerConnection]):
     name: str
     max_instances: int | None
     listeners: int
+    max_handshakes: int
     access: str | int
 
     def __init__(
@@ -272,10 +293,12 @@ class Server(_Endpoint[ServerConnection]):
         max_instances: int | None = None,
         listeners: int = 8,
         max_message_size: int = 67108864,
+        message_timeout: float | None = 60.0,
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
         access: str | int = "user",
-        authkey: None = None,
+        authkey: ReadableBuffer | None = None,
+        max_handshakes: int = 128,
         mode: Literal["message", "byte"] = "message",
         kernel_buffer_size: int | None = None,
         spin_us: int = 0,
@@ -305,9 +328,10 @@ class ClientManager(_Endpoint[ClientConnection]):
         message_buffer_size: int = 131072,
         continuous_read: bool = True,
         max_message_size: int = 67108864,
+        message_timeout: float | None = 60.0,
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
-        authkey: None = None,
+        authkey: ReadableBuffer | None = None,
         mode: Literal["message", "byte"] = "message",
         kernel_buffer_size: int | None = None,
         spin_us: int = 0,
@@ -399,8 +423,17 @@ class _Waiter(Coroutine[Any, Any, _T_co]):
     def get_loop(self) -> AbstractEventLoop | None: ...
 
 def _adopt(
-    handle: int, address: str, readable: bool, writable: bool, max_message_size: int, /
+    handle: int,
+    address: str,
+    readable: bool,
+    writable: bool,
+    max_message_size: int,
+    reading: Reading | None,
+    /,
 ) -> Client: ...
+def _read(
+    data: ReadableBuffer, reading: Reading, buffers: Iterable[ReadableBuffer] | None, /
+) -> Any: ...
 def _stop_all() -> None: ...
 def _before_fork() -> None: ...
 def _after_fork_in_parent() -> None: ...

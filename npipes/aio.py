@@ -222,10 +222,12 @@ def serve(
     max_instances: int | None = None,
     listeners: int = 8,
     max_message_size: int = 67108864,
+    message_timeout: float | None = 60.0,
     write_high_water: int | None = 1048576,
     max_pending_bytes: int = 67108864,
     access: str | int = "user",
-    authkey: None = None,
+    authkey: "ReadableBuffer | None" = None,
+    max_handshakes: int = 128,
     mode: Literal["message", "byte"] = "message",
     kernel_buffer_size: int | None = None,
 ) -> Server:
@@ -254,10 +256,12 @@ def serve(
         "max_instances": max_instances,
         "listeners": listeners,
         "max_message_size": max_message_size,
+        "message_timeout": message_timeout,
         "write_high_water": write_high_water,
         "max_pending_bytes": max_pending_bytes,
         "access": access,
         "authkey": authkey,
+        "max_handshakes": max_handshakes,
         "mode": mode,
         "kernel_buffer_size": kernel_buffer_size,
         "on_error": on_error,
@@ -315,6 +319,18 @@ async def _result(function: Callable[..., object] | None, *args: object) -> None
         await result
 
 
+def _as_bytes(authkey: "ReadableBuffer | None") -> bytes | None:
+    """One that can be a part of a dictionary's key; what is wrong with it is never shown."""
+    if authkey is None:
+        return None
+    try:
+        return bytes(memoryview(authkey))
+    except TypeError:
+        raise TypeError(
+            f"authkey must be bytes-like or None, not of type {type(authkey).__name__}"
+        ) from None
+
+
 class connect:
     """Connect to the server of name: `async with connect(...) as conn`, `conn = await connect(...)`.
 
@@ -328,9 +344,10 @@ class connect:
         name: "str | os.PathLike[str]",
         *,
         timeout: float | None = 5.0,
-        authkey: None = None,
+        authkey: "ReadableBuffer | None" = None,
         message_buffer_size: int = 131072,
         max_message_size: int = 67108864,
+        message_timeout: float | None = 60.0,
         write_high_water: int | None = 1048576,
         max_pending_bytes: int = 67108864,
         mode: Literal["message", "byte"] = "message",
@@ -340,9 +357,10 @@ class connect:
         self._name = name
         self._timeout = timeout
         self._options = {
-            "authkey": authkey,
+            "authkey": _as_bytes(authkey),
             "message_buffer_size": message_buffer_size,
             "max_message_size": max_message_size,
+            "message_timeout": message_timeout,
             "write_high_water": write_high_water,
             "max_pending_bytes": max_pending_bytes,
             "mode": mode,

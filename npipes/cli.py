@@ -49,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "--access",
         type=_access,
         default="user",
-        help="who may connect: user (default), everyone, a mode such as 660 (Linux), SDDL (Windows)",
+        help="who may connect: user (default), everyone, a mode such as 660 or group:NAME (Linux), "
+        "SDDL (Windows)",
     )
     serve.add_argument(
         "--threads", type=int, default=1, metavar="N", help="worker threads (default 1)"

@@ -20,13 +20,18 @@ def call(
     data: "ReadableBuffer",
     *,
     timeout: float | None = 5.0,
+    authkey: "ReadableBuffer | None" = None,
     max_message_size: int = 64 << 20,
     server_owner: Literal["user"] | None = None,
 ) -> bytes:
     """Connect, send one message, wait for one, and close, in timeout seconds altogether."""
     end = None if timeout is None else time.monotonic() + timeout
     with connect(
-        name, timeout=timeout, max_message_size=max_message_size, server_owner=server_owner
+        name,
+        timeout=timeout,
+        authkey=authkey,
+        max_message_size=max_message_size,
+        server_owner=server_owner,
     ) as client:
         left = None if end is None else max(0.0, end - time.monotonic())
         return client.call(data, timeout=left)
@@ -67,8 +72,9 @@ else:
         return _rebuild, (reduction.DupFd(client.fileno()), *_traits(client))
 
 
-def _traits(client: Client) -> tuple[str, bool, bool, int]:
-    return client.address, client.readable, client.writable, client.max_message_size
+def _traits(client: Client) -> tuple[Any, ...]:
+    """What _adopt() takes after the handle."""
+    return client.address, client.readable, client.writable, client.max_message_size, client._reading
 
 
 def _rebuild(duplicate: Any, *traits: Any) -> Client:

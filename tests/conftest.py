@@ -8,7 +8,17 @@ import signal
 import tempfile
 
 import pytest
-from support import TIMEOUT, WINDOWS, Client, eventually, reply, running, thread_count
+from aio_support import Loops, kinds
+from support import (
+    TIMEOUT,
+    WINDOWS,
+    Client,
+    eventually,
+    is_wine,
+    reply,
+    running,
+    thread_count,
+)
 
 import npipes
 
@@ -121,3 +131,13 @@ def connect(serve):
     """Connects clients that are closed when the test ends, before its servers stop."""
     with contextlib.ExitStack() as stack:
         yield lambda server: stack.enter_context(Client(server))
+
+
+@pytest.fixture(params=list(kinds()))
+def loops(request):
+    """Runs coroutines on each kind of event loop."""
+    if request.param == "debug" and is_wine() and request.module.__name__ != "test_aio_messages":
+        pytest.skip("under Wine a loop that notes every call takes minutes")
+    loops = Loops(request.param)
+    yield loops
+    loops.check()

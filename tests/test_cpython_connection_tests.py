@@ -33,7 +33,7 @@ def install(name, start_method):
             self.addCleanup(resource_sharer.stop, TIMEOUT)      # a thread, where one was started
 
     if hasattr(base, "test_empty_authkey"):
-        Test.test_empty_authkey = unittest.skip("authkey is not there yet")(base.test_empty_authkey)
+        Test.test_empty_authkey = unittest.skip("an empty authkey is refused")(base.test_empty_authkey)
     if is_wine() and hasattr(base, "test_multiple_bind"):
         skip = unittest.skip("Wine ignores FILE_FLAG_FIRST_PIPE_INSTANCE")
         Test.test_multiple_bind = skip(base.test_multiple_bind)

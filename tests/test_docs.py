@@ -16,6 +16,7 @@ from support import TIMEOUT, WINDOWS, child_environment, linux_only
 
 import npipes
 import npipes.aio
+from npipes import plain
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -260,10 +261,13 @@ def test_the_reference_has_all_of_the_connection():
 
 def test_the_reference_has_what_is_a_managers_alone():
     assert named(section(r"ClientManager\(\*, ...\)")) == public(npipes.ClientManager)
-    assert named(section("ClientConnection")) == public(npipes.ClientConnection)
+    ours = public(npipes.ClientConnection) - public(npipes.ServerConnection)
+    assert named(section("ClientConnection")) == ours
     shared = public(*npipes.ClientManager.__mro__) & public(*npipes.Server.__mro__)
     left_out = public(*npipes.Server.__mro__) - shared
-    assert left_out == {"name", "max_instances", "listeners", "access", "address"}
+    assert left_out == {
+        "name", "max_instances", "listeners", "max_handshakes", "access", "address"
+    }
 
 
 def test_the_reference_has_all_of_the_client_and_the_listener():
@@ -271,6 +275,17 @@ def test_the_reference_has_all_of_the_client_and_the_listener():
     assert named(section(r"Listener\(address=None, .*?\)")) == public(npipes.Listener)
 
 
+def test_the_reference_has_what_is_a_bags_alone():
+    mapping = public(*npipes.PropertyBag.__mro__[1:])
+    told = named(section(r"PropertyBag\(contents=None, .*?\)"))
+    assert told - {"clear"} == public(npipes.PropertyBag) - mapping
+
+
+def test_the_page_of_payloads_has_every_plain_class():
+    page = (PROJECT / "docs" / "payloads.md").read_text(encoding="utf-8")
+    names = {name.value for module in plain._MODULES.values() for name in module().values()}
+    missing = [cls.__name__ for cls in names - {None} if not re.search(rf"\b{cls.__name__}\b", page)]
+    assert not missing
 def test_the_reference_has_all_of_npipes_aio():
     assert named(section("Connection")) == public(npipes.aio.Connection)
     assert named(section(r"serve\(handler, name, .*?\)")) == public(npipes.aio.Server)
@@ -283,23 +298,27 @@ def test_the_reference_has_all_of_peer_and_stats():
 
 
 def test_the_reference_has_the_errors_as_they_are():
-    rows = re.findall(r"^\| `(\w+)` \| ?(\w*) \| (E\w+) \|", section("Errors"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ?([\w.]*) \| (E\w+) \|", section("Errors"), re.MULTILINE)
     public = [getattr(npipes, name) for name in npipes.__all__]
     errors = {thing.__name__ for thing in public
               if isinstance(thing, type) and issubclass(thing, npipes.PipeError)} - {"PipeError"}
     assert {name for name, _, _ in rows} == errors
     for name, base, _ in rows:
+        first = npipes.AccessDeniedError if name == "AuthenticationError" else npipes.PipeError
         bases = [cls.__name__ for cls in getattr(npipes, name).__bases__]
-        assert bases == ["PipeError"] + ([base] if base else [])
+        assert bases == [first.__name__] + ([base.rpartition(".")[2]] if base else [])
 
 
 def test_the_reference_has_the_parameters_as_they_are(pipe_name):
     text = section(r"Server\(name, \*, ...\)")
     server = npipes.Server(pipe_name)
     rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (.*?) \|", text, re.MULTILINE)
-    assert len(rows) == 14
+    assert len(rows) == 16
     for name, default, values in rows:
-        assert getattr(server, name) == eval(default), name
+        value = eval(default)
+        if name == "authkey":       # it tells only whether there is one
+            value = value is not None
+        assert getattr(server, name) == value, name
         if limits := re.match(r"(\d+) to (\d+)(, None)?$", values):
             least, most = int(limits[1]), int(limits[2])
             for value in (least, most, *([None] if limits[3] else [])):

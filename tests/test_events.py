@@ -4,7 +4,8 @@ import socket
 import threading
 
 import pytest
-from support import TIMEOUT, Client, Log, echo, linux_only, raw_client, running, thread_count
+from support import (TIMEOUT, Client, Log, echo, eventually, linux_only, raw_client, running,
+                     thread_count)
 
 import npipes
 
@@ -24,6 +25,30 @@ def test_a_connection_begins_and_ends_once_with_its_messages_between(serve, free
     )
     assert log.of("on_connected") == [(conn,)]
     assert log.of("on_message") == [(conn, b"%d" % i, None) for i in range(10)]
+
+
+@pytest.mark.parametrize("keep", ["all", "every second", "a view", "none"])
+def test_a_message_that_is_kept_stays_as_it_came(serve, free, keep):
+    sent = [b"%06d" % i for i in range(2000)]
+    sent[500:500] = [b"longer than those around it", b"", b"x"] * 3
+    seen, hashes = [], []
+
+    def on_message(conn, data, cookie):
+        hashes.append(hash(data))
+        if keep == "all" or (keep == "every second" and len(hashes) % 2):
+            seen.append(data)
+        elif keep == "a view":
+            seen.append(memoryview(data))
+        else:
+            seen.append(bytearray(data))
+
+    server = serve(free_threading_events=free, on_message=on_message)
+    with Client(server) as client:
+        for data in sent:
+            client.send(data)
+        eventually(lambda: len(seen) == len(sent))
+    assert seen == sent
+    assert hashes == [hash(data) for data in sent]
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -178,8 +178,6 @@ def test_names_that_can_not_be_are_refused(pipe_name):
         npipes.Listener(5)
     with pytest.raises(ValueError, match="access"):
         npipes.Listener(pipe_name, access=5.5)
-    with pytest.raises(NotImplementedError, match="authkey"):
-        npipes.Listener(pipe_name, authkey=b"secret")
 
 
 def test_a_listener_is_made_once(listener):

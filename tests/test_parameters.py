@@ -43,6 +43,24 @@ def test_a_number_has_a_default_and_a_range(pipe_name, name):
         delattr(server, name)
 
 
+def test_the_time_of_a_message_has_a_default_and_a_range(pipe_name):
+    server = npipes.Server(pipe_name)
+    assert server.message_timeout == npipes.ClientManager().message_timeout == 60.0
+    for value in (0.001, 5, 86400, None):
+        server.message_timeout = value
+        assert server.message_timeout == value
+        assert npipes.ClientManager(message_timeout=value).message_timeout == value
+    for value in (0, -1, 0.0009, 86401, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="message_timeout.*0.001.*86400"):
+            server.message_timeout = value
+    for value in ("1", [], b"1"):
+        with pytest.raises(TypeError, match="message_timeout"):
+            npipes.Server(pipe_name, message_timeout=value)
+    assert server.message_timeout is None
+    with pytest.raises(AttributeError):
+        del server.message_timeout
+
+
 @pytest.mark.parametrize(("name", "default"), [("free_threading_events", False),
                                                ("continuous_read", True)])
 def test_flags_have_defaults(pipe_name, name, default):
@@ -53,14 +71,9 @@ def test_flags_have_defaults(pipe_name, name, default):
     assert getattr(npipes.Server(pipe_name, **{name: not default}), name) is not default
 
 
-def test_modes_and_keys_are_checked(pipe_name):
+def test_modes_are_checked(pipe_name):
     server = npipes.Server(pipe_name)
-    assert (server.mode, server.access, server.authkey) == ("message", "user", None)
+    assert (server.mode, server.access, server.authkey) == ("message", "user", False)
     for mode in ("bytes", "", None, 1):
         with pytest.raises(ValueError, match="message.*byte"):
             server.mode = mode
-    server.authkey = None
-    with pytest.raises(NotImplementedError, match="authkey"):
-        server.authkey = b"secret"
-    with pytest.raises(NotImplementedError, match="authkey"):
-        npipes.Server(pipe_name, authkey=b"secret")

@@ -59,6 +59,21 @@ def test_every_contiguous_bytes_like_is_taken(client, conn):
     assert client.receive_many(3) == [b"a", b"b", b"c" * 100_000]
 
 
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 500])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_any_number_of_small_items_goes_out_in_order(server, client, conn, log, kind, count):
+    pieces = [b"%d" % i for i in range(count)]
+    conn.write_many(kind(pieces))
+    conn.write_many(kind(pieces), cookie="again")
+    assert client.receive_many(2 * count) == pieces * 2
+    log.wait("on_sent", 2)
+    assert [cookie for _, cookie in log.of("on_sent")] == [None, "again"]
+    assert server.stats.messages_out == 2 * count
+    conn.close()
+    with pytest.raises(npipes.PipeClosedError):
+        conn.write_many(kind(pieces))
+
+
 def test_items_without_bytes_are_left_out(server, client, conn, log):
     conn.write_many([b"", b"a", bytearray(), b"b", b""], cookie=1)
     conn.write_many([b"", b""], cookie=2)

@@ -99,7 +99,6 @@ int aio_connection_send(aio_connection *c, PyObject *data);
 /* Resumes those whose time has come. */
 void aio_connection_wake_readers(aio_connection *c);
 void aio_connection_wake_writers(aio_connection *c);
-void aio_connection_wake_watchers(aio_connection *c);
 
 /* ---- aio_waiter.c ------------------------------------------------------ */
 
@@ -119,7 +118,8 @@ extern PyType_Spec waiter_spec;
 PyObject *waiter_new(aio_connection *c, waiter_kind kind, PyObject *data);
 /* Resumes the first of the queue, if it waits. */
 void waiter_wake_first(waiter_queue *queue);
-void waiter_wake_all(waiter_queue *queue);
+/* Resumes all that wait for what the connection is now: open, or closed. */
+void waiter_wake_watchers(aio_connection *c);
 /* Takes messages off that belong to calls that were cancelled. */
 void waiter_skip_abandoned(aio_connection *c);
 int waiter_queue_traverse(const waiter_queue *queue, visitproc visit, void *arg);

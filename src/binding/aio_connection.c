@@ -81,8 +81,6 @@ void aio_connection_wake_writers(aio_connection *c) {
         waiter_wake_first(&c->writers);
 }
 
-void aio_connection_wake_watchers(aio_connection *c) { waiter_wake_all(&c->watchers); }
-
 /* ---- the end ----------------------------------------------------------- */
 
 static const char *address_of(const aio_connection *c) {

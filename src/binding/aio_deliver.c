@@ -26,10 +26,11 @@ static bool is_message_of(const np_event *e, const np_connection *connection) {
     return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
 }
 
-static PyObject *message_of(endpoint_object *s, np_event *e) {
+/* last: see payload_message_into. */
+static PyObject *message_of(endpoint_object *s, PyObject *last, np_event *e) {
     if (e->u.message.size >= LARGE_MESSAGE)
         s->aio->large = true;
-    return payload_message(e);
+    return payload_message_into(last, e);
 }
 
 /* A function that raises, or that should have been awaited, ends its connection. */
@@ -38,29 +39,36 @@ static void handler_failed(endpoint_object *s, aio_connection *c) {
     np_connection_close(c->base.connection);
 }
 
+/* Always NULL. */
+static PyObject *refuse_coroutine(PyObject *coroutine) {
+    Py_XDECREF(PyObject_CallMethod(coroutine, "close", NULL));
+    Py_DECREF(coroutine);
+    PyErr_SetString(PyExc_TypeError, "on_message returned a coroutine; a function that is to be "
+                    "awaited must be a coroutine function (async def)");
+    return NULL;
+}
+
 static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
     np_connection *connection = e->connection;
     handler h = s->resolved[ON_MESSAGE];
     PyObject *args[] = {(PyObject *)s, (PyObject *)c, NULL};
     PyObject **from = h.takes_self ? args : args + 1;
     size_t flags = h.takes_self ? 3 : 2 | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *data = NULL;
     size_t n = 0;
     Py_INCREF(h.callable);
-    do {
-        PyObject *data = message_of(s, &e[n]);
+    for (; n < left && is_message_of(&e[n], connection) && !c->closing; n++) {
+        data = message_of(s, data, &e[n]);
         args[2] = data;
         PyObject *r = data ? PyObject_Vectorcall(h.callable, from, flags, NULL) : NULL;
-        if (r && r != Py_None && PyCoro_CheckExact(r)) {
-            PyErr_Format(PyExc_TypeError, "on_message returned a coroutine; a handler to be "
-                         "awaited must be a coroutine function (async def)");
-            Py_CLEAR(r);
-        }
+        if (r && r != Py_None && PyCoro_CheckExact(r))
+            r = refuse_coroutine(r);
         if (!r)
             handler_failed(s, c);
         Py_XDECREF(r);
-        Py_XDECREF(data);
-    } while (++n < left && is_message_of(&e[n], connection) && !c->closing);
-    while (n < left && is_message_of(&e[n], connection))    /* it was closed meanwhile */
+    }
+    Py_XDECREF(data);
+    while (n < left && is_message_of(&e[n], connection))    /* it is closed */
         n++;
     Py_DECREF(h.callable);
     return n;
@@ -70,7 +78,7 @@ static size_t to_queue(endpoint_object *s, aio_connection *c, np_event *e, size_
     np_connection *connection = e->connection;
     size_t n = 0;
     do {
-        PyObject *data = c->closing ? NULL : message_of(s, &e[n]);
+        PyObject *data = c->closing ? NULL : message_of(s, NULL, &e[n]);
         if (!c->closing && (!data || aio_connection_push(c, data) < 0))
             handler_failed(s, c);
         Py_XDECREF(data);
@@ -92,7 +100,7 @@ static void on_connected(endpoint_object *s, np_event *e) {
     c->opened = true;
     PyObject *args[] = {NULL, (PyObject *)c};
     call(s, ON_CONNECTED, (PyObject *)c, args, 1);
-    aio_connection_wake_watchers(c);
+    waiter_wake_watchers(c);
     Py_DECREF(c);
 }
 
@@ -112,7 +120,7 @@ static void on_error(endpoint_object *s, aio_connection *c, np_event *e) {
     if (s->resolved[ON_ERROR].callable)
         call(s, ON_ERROR, subject, args, 2);
     else if (!own)
-        bridge_log_error(error);
+        errors_log(error);
     Py_DECREF(error);
 }
 
@@ -134,7 +142,7 @@ static void on_disconnected(endpoint_object *s, aio_connection *c) {
     on_closed(c);
     call(s, ON_DISCONNECTED, (PyObject *)c, args, 1);
     bridge_disconnected(s, &c->base);
-    aio_connection_wake_watchers(c);
+    waiter_wake_watchers(c);
 }
 
 /* The last of a connection that connect() made. */
@@ -148,7 +156,7 @@ static void on_ended(endpoint_object *s, aio_connection *c) {
     if (!r)
         aio_report(s, "a connection's end could not be noted", (PyObject *)c);
     Py_XDECREF(r);
-    aio_connection_wake_watchers(c);
+    waiter_wake_watchers(c);
 }
 
 static size_t of_connection(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {

@@ -222,15 +222,19 @@ static outcome try_call(waiter *w, PyObject **result) {
     return try_receive(w, result);
 }
 
+/* Whether what it waits for has come about. */
+static bool watches_for(const waiter *w, const aio_connection *c) {
+    return c->closed || (w->kind == WAIT_OPEN && c->opened);
+}
+
 static outcome try_watch(waiter *w) {
     aio_connection *c = w->connection;
-    if (c->closed && (w->kind == WAIT_CLOSED || !c->opened)) {
-        if (w->kind == WAIT_CLOSED)
-            return READY;
-        aio_connection_raise_end(c);
-        return FAILED;
-    }
-    return w->kind == WAIT_OPEN && c->opened ? READY : NOT_YET;
+    if (!watches_for(w, c))
+        return NOT_YET;
+    if (w->kind == WAIT_CLOSED || c->opened)
+        return READY;
+    aio_connection_raise_end(c);
+    return FAILED;
 }
 
 static outcome attempt(waiter *w, PyObject **result) {
@@ -425,10 +429,10 @@ void waiter_wake_first(waiter_queue *queue) {
         wake(w);
 }
 
-void waiter_wake_all(waiter_queue *queue) {
+void waiter_wake_watchers(aio_connection *c) {
     for (;;) {
-        waiter *w = queue->first;
-        while (w && w->stage != WAITING)
+        waiter *w = c->watchers.first;
+        while (w && !(w->stage == WAITING && watches_for(w, c)))
             w = w->next;
         if (!w)
             return;

@@ -1,4 +1,5 @@
 #include "aio.h"
+#include "secrets.h"
 
 #include <stdlib.h>
 
@@ -50,17 +51,6 @@ static void call(endpoint_object *s, bridge_thread *t, handler_index i, PyObject
     PyObject *callable = s->resolved[i].callable;
     if (callable)
         finish_call(t, callable, bridge_call(s, i, args, n));
-}
-
-void bridge_log_error(PyObject *error) {
-    PyObject *logging = PyImport_ImportModule("logging");
-    PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "npipes") : NULL;
-    PyObject *r = logger ? PyObject_CallMethod(logger, "warning", "sO", "%s", error) : NULL;
-    if (!r)
-        PyErr_WriteUnraisable(error);
-    Py_XDECREF(r);
-    Py_XDECREF(logger);
-    Py_XDECREF(logging);
 }
 
 /* ---- events ------------------------------------------------------------ */
@@ -117,10 +107,11 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_e
     PyObject *args[] = {(PyObject *)s, c, NULL, NULL};
     PyObject **from = h.takes_self ? args : args + 1;
     size_t flags = h.takes_self ? 4 : 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *data = NULL;
     size_t n = 0;
     Py_XINCREF(h.callable);
     do {
-        PyObject *data = payload_message(&e[n]);
+        data = payload_message_into(data, &e[n]);
         args[2] = data;
         args[3] = e[n].cookie ? e[n].cookie : Py_None;
         if (!data)
@@ -129,12 +120,12 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_e
             finish_call(t, h.callable, vectorcall(h.callable, from, flags, NULL));
         else if (h.callable)
             finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
-        Py_XDECREF(data);
         Py_CLEAR(e[n].cookie);
         /* A handler may be replaced by itself. */
     } while (++n < left && is_message_of(&e[n], connection)
              && s->resolved[ON_MESSAGE].callable == h.callable
              && !s->resolved[ON_MESSAGES].callable);
+    Py_XDECREF(data);
     Py_XDECREF(h.callable);
     return n;
 }
@@ -190,7 +181,7 @@ static void on_error(endpoint_object *s, bridge_thread *t, connection_object *c,
         PyObject *args[] = {NULL, c ? (PyObject *)c : Py_None, error};
         call(s, t, ON_ERROR, args, 2);
     } else {
-        bridge_log_error(error);
+        errors_log(error);
     }
     Py_DECREF(error);
 }
@@ -309,8 +300,13 @@ static bool enter(void *user, void *thread) {
 }
 
 static void leave(void *user, void *thread) {
+    bridge *b = user;
     bridge_thread *t = thread;
-    (void)user;
+    if (b->raised) {
+        put_exception(b->raised);
+        b->raised = NULL;
+        handler_failed(t, (PyObject *)b->object);
+    }
     if (!t->holds)
         t->state = PyEval_SaveThread();
 }
@@ -351,6 +347,42 @@ void bridge_guest_begin(bridge_thread *t) {
 }
 
 void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
+
+/* ---- handshakes -------------------------------------------------------- */
+
+/* What a step raises is for leave, which knows the thread. */
+static bool step_failed(bridge *b) {
+    if (!PyErr_Occurred())
+        return false;
+    if (b->raised)
+        PyErr_WriteUnraisable((PyObject *)b->object);
+    else
+        b->raised = take_exception();
+    return true;
+}
+
+static bool step_random(void *user, uint8_t *out, size_t size) {
+    bridge *b = user;
+    bool done = b->object && secrets_random(b->object->state, out, size);
+    return !step_failed(b) && done;
+}
+
+/* Without its object a run has no key, and is about to end. */
+static int step_mac(void *user, const char *digest, const uint8_t *message, size_t size,
+                    uint8_t out[NP_MAC_MAX]) {
+    bridge *b = user;
+    endpoint_object *s = b->object;
+    if (!s || !s->key)
+        return -1;
+    int length = secrets_mac(s->state, s->key, digest, message, size, out);
+    return step_failed(b) ? -1 : length;
+}
+
+static bool step_equal(void *user, const uint8_t *a, const uint8_t *c, size_t size) {
+    bridge *b = user;
+    bool equal = b->object && secrets_equal(b->object->state, a, c, size);
+    return !step_failed(b) && equal;
+}
 
 /* ---- life -------------------------------------------------------------- */
 
@@ -407,4 +439,6 @@ void bridge_host(bridge *b, np_host *host) {
         .waiting = b->object->aio ? waiting : NULL,
         .released = released,
     };
+    if (b->object->key)
+        host->secrets = (np_secrets){b, step_random, step_mac, step_equal};
 }

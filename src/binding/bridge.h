@@ -12,6 +12,7 @@ struct bridge {
     np_atomic_u32 refs;
     PyInterpreterState *interpreter;
     endpoint_object *object;
+    PyObject *raised;       /* what came of a signal inside a handshake's step */
     np_atomic_ptr kept;     /* the object, dropped inside a handler, until its run has ended */
 };
 
@@ -44,7 +45,6 @@ bool bridge_keeps_exception(bridge_thread *t);
 /* The exception of an ERROR event, kept by the connection where it is its own;
  * NULL without one set: it is nothing to report. */
 PyObject *bridge_error(endpoint_object *s, connection_object *c, np_event *e);
-void bridge_log_error(PyObject *error);
 /* The object of a connection that is connected, which the set of the live ones
  * has from now on; NULL with an exception set. */
 connection_object *bridge_connected(endpoint_object *s, np_event *e);

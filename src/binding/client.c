@@ -5,7 +5,7 @@
 #include <structmember.h>
 
 PyObject *client_new(module_state *state, np_channel *channel, const char *address,
-                     uint64_t max_message_size) {
+                     uint64_t max_message_size, PyObject *reading) {
     PyTypeObject *type = state->client_type;
     client_object *self = (client_object *)type->tp_alloc(type, 0);
     if (!self) {
@@ -14,6 +14,7 @@ PyObject *client_new(module_state *state, np_channel *channel, const char *addre
     }
     self->state = state;
     self->channel = channel;
+    self->reading = Py_XNewRef(reading);
     self->readable = self->writable = true;
     np_channel_set_max_message_size(channel, max_message_size);
     self->address = PyBytes_FromString(address);
@@ -24,7 +25,12 @@ PyObject *client_new(module_state *state, np_channel *channel, const char *addre
 
 static int traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(op));
-    (void)visit, (void)arg;
+    Py_VISIT(((client_object *)op)->reading);
+    return 0;
+}
+
+static int clear(PyObject *op) {
+    Py_CLEAR(((client_object *)op)->reading);
     return 0;
 }
 
@@ -39,6 +45,7 @@ static void dealloc(PyObject *op) {
         np_channel_free(self->channel);
     }
     Py_XDECREF(self->address);
+    Py_XDECREF(self->reading);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -216,6 +223,12 @@ static PyObject *get_max_message_size(PyObject *op, void *unused) {
         np_channel_max_message_size(((client_object *)op)->channel));
 }
 
+static PyObject *get_reading(PyObject *op, void *unused) {
+    (void)unused;
+    PyObject *reading = ((client_object *)op)->reading;
+    return Py_NewRef(reading ? reading : Py_None);
+}
+
 static PyObject *get_holds(PyObject *op, void *unused) {
     (void)unused;
     return PyBool_FromLong(np_channel_holds(((client_object *)op)->channel));
@@ -239,6 +252,7 @@ static PyGetSetDef getset[] = {
     {"closed", get_closed, NULL, "Whether close() was called.", NULL},
     {"address", get_address, NULL, "The address that it is connected to.", NULL},
     {"max_message_size", get_max_message_size, NULL, "Bytes a received message may have.", NULL},
+    {"_reading", get_reading, NULL, "What recv() may make; None: as loads() does.", NULL},
     {"_holds", get_holds, NULL, "Something came that the system can't tell of any more.", NULL},
     {"_got_empty_message", get_got_empty, set_got_empty,
      "Windows: a wait has taken an empty message out of the pipe.", NULL},
@@ -280,6 +294,16 @@ static PyMethodDef methods[] = {
     {"recv_many", WITH_KEYWORDS(client_recv_many), METH_VARARGS | METH_KEYWORDS,
      "recv_many($self, /, max=None, *, timeout=None)\n--\n\n"
      "Wait for a message; a list of it and those that are there as well, at most max of them."},
+    {"send", WITH_KEYWORDS(client_send), METH_VARARGS | METH_KEYWORDS,
+     "send($self, /, obj, *, timeout=None)\n--\n\n"
+     "Send an object, pickled, as one message.  timeout and errors are those of send_bytes(); an\n"
+     "object that can't be pickled sends nothing."},
+    {"recv", WITH_KEYWORDS(client_recv), METH_VARARGS | METH_KEYWORDS,
+     "recv($self, /, *, timeout=None)\n--\n\n"
+     "Wait for a message and return the object in it.  Raises what recv_bytes() does, and\n"
+     "UnsafePayloadError for a message that is no pickle of plain values and of what allow names,\n"
+     "unless the Client is trusted: nothing of it has run, and the next call gets the next\n"
+     "message."},
     {"call", WITH_KEYWORDS(client_call), METH_VARARGS | METH_KEYWORDS,
      "call($self, /, data, *, timeout=None)\n--\n\n"
      "Send a message and wait for the next one that comes.  Calls of several threads take turns."},
@@ -307,6 +331,7 @@ static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)doc},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
     {Py_tp_repr, repr},
     {Py_tp_getset, getset},
     {Py_tp_members, members},

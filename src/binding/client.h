@@ -30,13 +30,14 @@ typedef struct client_object {
     module_state *state;
     np_channel *channel;
     PyObject *address;          /* bytes, as the system has it */
+    PyObject *reading;          /* what recv() may make; NULL: the usual */
     bool readable, writable;
 } client_object;
 
 extern PyType_Spec client_spec;
 /* Takes over the channel, in every case. */
 PyObject *client_new(module_state *state, np_channel *channel, const char *address,
-                     uint64_t max_message_size);
+                     uint64_t max_message_size, PyObject *reading);
 PyObject *client_raise(client_object *self, np_error *error, const patience *p);
 /* Takes a turn, waiting for it if need be.  -1 with an exception. */
 typedef np_code begin_function(np_channel *c, const np_wait *wait, np_error *error);
@@ -50,6 +51,7 @@ PyObject *client_recv_bytes(PyObject *self, PyObject *const *args, Py_ssize_t co
                             PyObject *names);
 PyObject *client_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *client_recv_many(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *client_recv(PyObject *self, PyObject *args, PyObject *kwargs);
 /* One message as bytes; with the receiving turn. */
 PyObject *client_receive(client_object *self, patience *p, uint64_t limit);
 
@@ -58,6 +60,7 @@ PyObject *client_receive(client_object *self, patience *p, uint64_t limit);
 PyObject *client_send_bytes(PyObject *self, PyObject *const *args, Py_ssize_t count,
                             PyObject *names);
 PyObject *client_send_many(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *client_send(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *client_call(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* ---- listener.c -------------------------------------------------------- */
@@ -68,7 +71,9 @@ typedef struct listener_object {
     module_state *state;
     np_door *door;              /* NULL until __init__ */
     PyObject *address;          /* bytes, as the system has it */
+    PyObject *reading;          /* of the Clients; NULL: the usual */
     uint64_t max_message_size;
+    PyObject *authkey;          /* bytes, or NULL */
 } listener_object;
 
 extern PyType_Spec listener_spec;

@@ -1,6 +1,7 @@
 /* What a Client receives: straight into the bytes object, or the buffer, that
  * the caller gets. */
 #include "client.h"
+#include "reader.h"
 
 /* ---- memory ------------------------------------------------------------ */
 
@@ -165,6 +166,24 @@ PyObject *client_recv_bytes(PyObject *op, PyObject *const *args, Py_ssize_t coun
     PyObject *message = client_receive(self, &p, limit);
     np_channel_receive_end(self->channel);
     return message;
+}
+
+/* ---- recv -------------------------------------------------------------- */
+
+PyObject *client_recv(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"timeout", NULL};
+    client_object *self = (client_object *)op;
+    PyObject *timeout = Py_None;
+    patience p;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:recv", names, &timeout)
+        || client_check_readable(self) < 0 || patience_begin(&p, timeout) < 0
+        || client_begin(self, np_channel_receive_begin, &p) < 0)
+        return NULL;
+    PyObject *message = client_receive(self, &p, UINT64_MAX);
+    np_channel_receive_end(self->channel);
+    PyObject *object = message ? reader_load(self->state, self->reading, message, Py_None) : NULL;
+    Py_XDECREF(message);
+    return object;
 }
 
 /* ---- recv_bytes_into --------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* What a Client sends.  Small messages go out with the GIL held, when the system
  * takes them at once. */
 #include "client.h"
+#include "reader.h"
 
 enum { RELEASE_GIL_SIZE = 64 * 1024 };
 
@@ -160,6 +161,28 @@ PyObject *client_send_many(PyObject *op, PyObject *args, PyObject *kwargs) {
     PyObject *r = sequence ? send_sequence(self, &p, sequence) : NULL;
     Py_XDECREF(sequence);
     return r;
+}
+
+/* ---- send -------------------------------------------------------------- */
+
+PyObject *client_send(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"obj", "timeout", NULL};
+    client_object *self = (client_object *)op;
+    PyObject *object, *timeout = Py_None;
+    Py_buffer view;
+    patience p;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:send", names, &object, &timeout)
+        || client_check_writable(self) < 0 || patience_begin(&p, timeout) < 0
+        || reader_prepare(self->state) < 0)
+        return NULL;
+    PyObject *data = PyObject_CallOneArg(self->state->payload_dumps, object);
+    int r = data ? PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) : -1;
+    if (r == 0) {
+        r = send_one(self, &p, view.buf, (size_t)view.len);
+        PyBuffer_Release(&view);
+    }
+    Py_XDECREF(data);
+    return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- call -------------------------------------------------------------- */

@@ -204,16 +204,48 @@ static PyObject *write_sequence(connection_object *self, PyObject *sequence, PyO
     Py_RETURN_NONE;
 }
 
+enum { FEW = 64 };
+
+/* What most write_many() get: a few small bytes objects, which nothing can
+ * change while they are copied.  False, and nothing has happened, where it is
+ * something else. */
+static bool write_few(connection_object *self, PyObject *given, np_code *code, np_error *error) {
+    np_message messages[FEW];
+    if (!PyList_CheckExact(given) && !PyTuple_CheckExact(given))
+        return false;
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(given);
+    PyObject **items = PySequence_Fast_ITEMS(given);
+    if (n == 0 || n > FEW)
+        return false;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_ssize_t size = PyBytes_CheckExact(items[i]) ? PyBytes_GET_SIZE(items[i]) : 0;
+        if (size == 0 || size >= NP_PAYLOAD_HOLD)
+            return false;
+        messages[i] = (np_message){PyBytes_AS_STRING(items[i]), (size_t)size, NULL};
+    }
+    *code = np_connection_write_many(self->connection, messages, (size_t)n, NULL, error);
+    return true;
+}
+
 static PyObject *connection_write_many(PyObject *op, PyObject *const *args, Py_ssize_t count,
                                        PyObject *names) {
+    connection_object *self = (connection_object *)op;
     PyObject *given[2];
+    np_code code;
+    np_error error;
     if (parse_pair("write_many", "messages", args, count, names, given) < 0)
         return NULL;
+    if (!given[1] && write_few(self, given[0], &code, &error)) {
+        np_endpoint_discard(np_connection_endpoint(self->connection));
+        if (code != NP_OK)
+            return raise_write(self, &error);
+        Py_RETURN_NONE;
+    }
     /* A copy: what a message's buffer does must not change the list. */
     PyObject *sequence = PySequence_Tuple(given[0]);
     if (!sequence)
         return NULL;
-    PyObject *r = write_sequence((connection_object *)op, sequence, given[1]);
+    PyObject *r = write_sequence(self, sequence, given[1]);
     Py_DECREF(sequence);
     return r;
 }
@@ -344,7 +376,7 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyMethodDef methods[] = {
+PyMethodDef connection_methods[] = {
     {"write", (PyCFunction)(void (*)(void))connection_write, METH_FASTCALL | METH_KEYWORDS,
      "write($self, /, data, cookie=None)\n--\n\n"
      "Send data, any contiguous bytes-like object, as one message.  Never blocks; b'' is a\n"
@@ -378,7 +410,7 @@ static PyType_Slot slots[] = {
     {Py_tp_repr, connection_repr},
     {Py_tp_getset, getset},
     {Py_tp_members, members},
-    {Py_tp_methods, methods},
+    {Py_tp_methods, connection_methods},
     {0, NULL},
 };
 

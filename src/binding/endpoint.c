@@ -88,6 +88,8 @@ static void dealloc(PyObject *op) {
     Py_CLEAR(self->dialed);
     Py_CLEAR(self->name);
     Py_CLEAR(self->access);
+    Py_CLEAR(self->authkey);
+    Py_CLEAR(self->key);
     type->tp_free(op);
     Py_DECREF(type);
 }

@@ -1,6 +1,7 @@
 /* Parameters that Server and ClientManager share: one table for the constructor, the attributes
  * and their limits. */
 #include "bridge.h"
+#include "secrets.h"
 
 static const config_number numbers[] = {
     CONFIG_NUMBER(threads, false, 1, 64),
@@ -112,23 +113,47 @@ static int set_mode(PyObject *op, PyObject *value, void *unused) {
     return 0;
 }
 
+static PyObject *get_message_timeout(PyObject *op, void *unused) {
+    (void)unused;
+    int64_t ns = ((endpoint_object *)op)->config.message_timeout_ns;
+    if (!ns)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)ns / 1e9);
+}
+
+static int set_message_timeout(PyObject *op, PyObject *value, void *unused) {
+    (void)unused;
+    if (config_refuse_delete(value, "message_timeout") < 0)
+        return -1;
+    double seconds = value == Py_None ? 0 : PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        PyErr_Format(PyExc_TypeError, "message_timeout must be a number of seconds or None, not %R",
+                     value);
+        return -1;
+    }
+    if (value != Py_None && !(seconds >= 0.001 && seconds <= 86400)) {
+        PyErr_Format(PyExc_ValueError, "message_timeout must be from 0.001 to 86400 seconds, or "
+                     "None, not %R", value);
+        return -1;
+    }
+    ((endpoint_object *)op)->config.message_timeout_ns = (int64_t)(seconds * 1e9);
+    return 0;
+}
+
+/* What was set is not given back. */
 static PyObject *get_authkey(PyObject *op, void *unused) {
-    (void)op, (void)unused;
-    Py_RETURN_NONE;
+    (void)unused;
+    return PyBool_FromLong(((endpoint_object *)op)->authkey != NULL);
 }
 
 static int set_authkey(PyObject *op, PyObject *value, void *unused) {
-    (void)op, (void)unused;
-    return config_authkey(value);
-}
-
-int config_authkey(PyObject *value) {
-    if (value == Py_None)
-        return 0;
-    PyErr_SetString(PyExc_NotImplementedError,
-                    "authkey is not supported yet: it must be None.  By default only processes "
-                    "of this user can connect (access='user')");
-    return -1;
+    (void)unused;
+    endpoint_object *self = (endpoint_object *)op;
+    PyObject *key;
+    if (config_refuse_delete(value, "authkey") < 0 || secrets_key(self->state, value, &key) < 0)
+        return -1;
+    Py_XSETREF(self->authkey, key);
+    return 0;
 }
 
 /* ---- handlers ---------------------------------------------------------- */
@@ -191,7 +216,12 @@ PyGetSetDef endpoint_getset[] = {
     {"continuous_read", config_get_flag, config_set_flag,
      "False: a message comes for each read() only.", (void *)&flags[1]},
     {"mode", get_mode, set_mode, "'message', or 'byte' for a stream without boundaries.", NULL},
-    {"authkey", get_authkey, set_authkey, "Not supported yet: None.", NULL},
+    {"message_timeout", get_message_timeout, set_message_timeout,
+     "Seconds in which a message that has begun must end, or 64 KiB of it come.  None: no limit.",
+     NULL},
+    {"authkey", get_authkey, set_authkey,
+     "The key that both ends must have, bytes-like; None: no key.  Reads as whether there is one.",
+     NULL},
     HANDLER("on_ready", "on_ready(): once per start, when every worker runs."),
     HANDLER("on_connected", "on_connected(conn)"),
     HANDLER("on_message", "on_message(conn, data, cookie)"),

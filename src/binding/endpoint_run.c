@@ -89,6 +89,12 @@ PyObject *endpoint_open(endpoint_object *self, const np_config *given, const cha
     np_error error;
     np_endpoint *ep;
     PyObject *shown = self->name ? self->name : Py_None;
+    if (self->authkey && given->byte_mode) {
+        PyErr_SetString(PyExc_ValueError, "authkey needs mode='message': a byte stream has no "
+                        "messages for the handshake");
+        return NULL;
+    }
+    Py_XSETREF(self->key, Py_XNewRef(self->authkey));
     bridge_host(self->bridge, &host);
     np_config config = *given;
     config.want_sent = self->resolved[ON_SENT].callable != NULL;

@@ -35,6 +35,9 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: the server closed while this client connected", subject);
     case NP_E_ACCESS:
         return PyUnicode_FromFormat("%s: this user may not connect", subject);
+    case NP_E_EOF:
+        return PyUnicode_FromFormat("%s: the server closed before it had proved that it has the "
+                                    "authkey", subject);
     case NP_E_OWNER:
         if (host_has_descriptors)
             return PyUnicode_FromFormat("%s: the server is one of uid %llu", subject,
@@ -53,6 +56,9 @@ static PyObject *describe_timeout(const np_error *e, const char *subject) {
     case NP_DOING_ACCEPT:
         return PyUnicode_FromFormat("%s: no client came within %s", subject, time);
     case NP_DOING_CONNECT:
+        if (e->limit == NP_E_AUTH)
+            return PyUnicode_FromFormat("%s: the server did not prove within %s that it has the "
+                                        "authkey", subject, time);
         return PyUnicode_FromFormat(e->limit == NP_E_BUSY
                                         ? "%s: the server had no room for another client for %s"
                                         : "%s: nobody served this address for %s",
@@ -90,6 +96,46 @@ static PyObject *describe_blocking(const np_error *e, const char *subject) {
     }
 }
 
+/* The peer of whoever accepts is a client, of whoever connects a server. */
+static PyObject *describe_auth(const np_error *e, const char *subject) {
+    const char *peer = e->activity == NP_DOING_ACCEPT ? "a client" : "the server";
+    switch ((np_auth_reason)e->value) {
+    case NP_AUTH_WRONG:
+        return PyUnicode_FromFormat("%s: %s does not have the same authkey", subject, peer);
+    case NP_AUTH_REJECTED:
+        return PyUnicode_FromFormat("%s: %s refused the authkey of this end", subject, peer);
+    case NP_AUTH_DIGEST:
+        return PyUnicode_FromFormat(e->limit ? "%s: %s needs MD5, as Python before 3.12 does, "
+                                               "which is not available here"
+                                             : "%s: %s needs a digest that is not known here",
+                                    subject, peer);
+    case NP_AUTH_MIRROR:
+        return PyUnicode_FromFormat("%s: %s passed a challenge of another client on", subject,
+                                    peer);
+    case NP_AUTH_SLOW:
+        return PyUnicode_FromFormat("%s: %s did not prove within %llu seconds that it has the "
+                                    "authkey", subject, peer, (ull)e->limit);
+    case NP_AUTH_LEFT:
+        return PyUnicode_FromFormat("%s: %s left before it had proved that it has the authkey",
+                                    subject, peer);
+    case NP_AUTH_CROWDED:
+        return PyUnicode_FromFormat("%s: %s did not prove that it has the authkey, and had to "
+                                    "make room: max_handshakes is %llu", subject, peer,
+                                    (ull)e->limit);
+    default:
+        return PyUnicode_FromFormat("%s: what %s sent is no part of a handshake; perhaps it has "
+                                    "no authkey", subject, peer);
+    }
+}
+
+static PyObject *describe_late(ull came, ull timeout_ns, const char *subject) {
+    char time[32];
+    PyOS_snprintf(time, sizeof time, "%g", (double)timeout_ns / 1e9);
+    return PyUnicode_FromFormat("%s: a message came too slowly: after %llu bytes of it, "
+                                "message_timeout, %s seconds, has brought neither its end nor %d "
+                                "bytes", subject, came, time, NP_PROGRESS);
+}
+
 static PyObject *describe(const np_error *e, const char *subject) {
     ull value = e->value, limit = e->limit;
     if (e->activity == NP_DOING_CONNECT) {
@@ -103,10 +149,16 @@ static PyObject *describe(const np_error *e, const char *subject) {
             return text;
     }
     switch (e->code) {
+    case NP_E_AUTH:
+        return describe_auth(e, subject);
     case NP_E_TOO_LARGE:
         return PyUnicode_FromFormat("%s: a message of %llu bytes is more than max_message_size, "
                                     "%llu bytes", subject, value, limit);
     case NP_E_PROTOCOL:
+        if (limit && value <= INT32_MAX)
+            return PyUnicode_FromFormat("%s: a message of %llu bytes where a handshake has at "
+                                        "most %llu; perhaps the peer has no authkey", subject,
+                                        value, limit);
         return PyUnicode_FromFormat("%s: a message can't have the length %lld", subject,
                                     (long long)(value >> 32 ? (int64_t)value : (int32_t)value));
     case NP_E_RESET:
@@ -131,6 +183,8 @@ static PyObject *describe(const np_error *e, const char *subject) {
         return PyUnicode_FromFormat("%s: closed before %llu bytes were handed over", subject,
                                     value);
     case NP_E_TIMEOUT:
+        if (e->activity == NP_DOING_READ)
+            return describe_late(value, limit, subject);
         return PyUnicode_FromFormat("%s: closed with %llu bytes that the peer did not take within "
                                     "%llu seconds", subject, value, limit);
     case NP_E_MEMORY:
@@ -167,6 +221,7 @@ static PyObject *class_of(module_state *state, np_code code, int *os) {
     case NP_E_FULL: *os = ENOBUFS; return state->queue_full_error;
     case NP_E_OWNER:
     case NP_E_ACCESS: *os = EACCES; return state->access_error;
+    case NP_E_AUTH: *os = EACCES; return state->authentication_error;
     case NP_E_TIMEOUT: *os = ETIMEDOUT; return state->timeout_error;
     case NP_E_MEMORY: *os = ENOMEM; return state->pipe_error;
     case NP_E_CANCELED: *os = ECANCELED; return state->pipe_error;
@@ -244,6 +299,15 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
     case NP_E_INVALID:
         PyErr_Format(PyExc_ValueError, "access for pipe name %R is not one this system has", name);
         return NULL;
+    case NP_E_GROUP:
+        if (e->value == NP_GROUP_OTHERS)
+            break;
+        PyErr_Format(PyExc_ValueError, e->value == NP_GROUP_UNKNOWN
+                         ? "access for pipe name %R: there is no such group"
+                         : "access for a group needs a path, not the pipe name %R: the directory "
+                           "of leaf names is closed to others, and an abstract name has no file",
+                     name);
+        return NULL;
     case NP_E_DIRECTORY:
         return raise_directory(e, address);
     case NP_E_MEMORY:
@@ -259,6 +323,9 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
         error = PyObject_CallFunction(PyExc_OSError, "isO", EEXIST,
                                       "a server, or a file that is not a stale socket, already "
                                       "has this address", path);
+    else if (e->code == NP_E_GROUP)
+        error = PyObject_CallFunction(PyExc_OSError, "isO", EPERM,
+                                      "this user is not in the group that access names", path);
     else
         error = host_os_error(PyExc_OSError, e->os, NULL, path);
     Py_DECREF(path);
@@ -267,6 +334,19 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
         Py_DECREF(error);
     }
     return NULL;
+}
+
+/* ---- without a handler -------------------------------------------------- */
+
+void errors_log(PyObject *error) {
+    PyObject *logging = PyImport_ImportModule("logging");
+    PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "npipes") : NULL;
+    PyObject *r = logger ? PyObject_CallMethod(logger, "warning", "sO", "%s", error) : NULL;
+    if (!r)
+        PyErr_WriteUnraisable(error);
+    Py_XDECREF(r);
+    Py_XDECREF(logger);
+    Py_XDECREF(logging);
 }
 
 /* ---- the classes ------------------------------------------------------- */

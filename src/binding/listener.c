@@ -1,5 +1,7 @@
 /* npipes.Listener. */
 #include "client.h"
+#include "secrets.h"
+#include "reader.h"
 
 #include <structmember.h>
 
@@ -65,22 +67,30 @@ static int check_standard(PyObject *family, int backlog) {
 
 static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"address", "family", "backlog", "authkey", "access", "max_message_size",
-                            NULL};
+                            "trusted", "allow", NULL};
     listener_object *self = (listener_object *)op;
     PyObject *name = Py_None, *family = Py_None, *authkey = Py_None, *access = NULL;
+    PyObject *trusted = NULL, *allow = NULL;
     int backlog = 1;
     np_config config;
     np_config_init(&config);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOiO$OO&:Listener", names, &name, &family,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOiO$OO&OO:Listener", names, &name, &family,
                                      &backlog, &authkey, &access, blocking_size,
-                                     &config.max_message_size)
-        || check_standard(family, backlog) < 0 || config_authkey(authkey) < 0 || (access && config_access(&config, access) < 0))
+                                     &config.max_message_size, &trusted, &allow)
+        || check_standard(family, backlog) < 0 || (access && config_access(&config, access) < 0))
         return -1;
     if (self->door) {
         PyErr_SetString(PyExc_RuntimeError, "a Listener can't be initialised twice");
         return -1;
     }
-    if (config.access == NP_ACCESS_SDDL && !(config.access_sddl = PyUnicode_AsUTF8(access)))
+    if (config_access_text(&config, access) < 0)
+        return -1;
+    PyObject *key;
+    if (secrets_key(self->state, authkey, &key) < 0)
+        return -1;
+    Py_XSETREF(self->authkey, key);
+    Py_CLEAR(self->reading);
+    if (reader_choose(self->state, trusted, allow, &self->reading) < 0)
         return -1;
     name = name == Py_None ? unused_name() : Py_NewRef(name);
     int r = name ? listen(self, name, &config) : -1;
@@ -90,6 +100,12 @@ static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
 
 static int traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((listener_object *)op)->reading);
+    return 0;
+}
+
+static int clear(PyObject *op) {
+    Py_CLEAR(((listener_object *)op)->reading);
     return 0;
 }
 
@@ -102,6 +118,8 @@ static void dealloc(PyObject *op) {
     if (self->door)
         np_door_free(self->door);
     Py_XDECREF(self->address);
+    Py_XDECREF(self->authkey);
+    Py_XDECREF(self->reading);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -122,22 +140,37 @@ static np_door *door_of(listener_object *self) {
 
 /* ---- methods ----------------------------------------------------------- */
 
+/* A client that is not let in is no failure of the wait for one that is. */
+static int log_refusal(listener_object *self, const np_error *error) {
+    PyObject *exception = errors_make(self->state, error, PyBytes_AS_STRING(self->address), NULL);
+    if (!exception)
+        return -1;
+    errors_log(exception);
+    Py_DECREF(exception);
+    return 0;
+}
+
 static PyObject *accept_steps(listener_object *self, patience *p) {
     const char *address = PyBytes_AS_STRING(self->address);
     np_channel *channel;
     np_error error;
     np_code code = NP_E_INTERRUPTED;
+    keeper k = {.state = self->state, .key = self->authkey};
+    np_secrets secrets = keeper_secrets(&k);
     if (patience_prepare(p) < 0)
         return NULL;
-    while (code == NP_E_INTERRUPTED) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_door_accept(self->door, &p->wait, &channel, &error);
-        Py_END_ALLOW_THREADS
-        if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
+    while (code == NP_E_INTERRUPTED || code == NP_REFUSED) {
+        KEEPER_BEGIN(&k)
+        code = np_door_accept(self->door, k.key ? &secrets : NULL, &p->wait, &channel, &error);
+        KEEPER_END(&k)
+        if (code == NP_REFUSED && log_refusal(self, &error) < 0)
+            return NULL;
+        if (code == NP_E_INTERRUPTED && (PyErr_Occurred() || patience_signals(p) < 0))
             return NULL;
     }
     if (code == NP_OK)
-        return client_new(self->state, channel, address, self->max_message_size);
+        return client_new(self->state, channel, address, self->max_message_size,
+                          self->reading);
     patience_explain(p, &error);
     return errors_raise(self->state, &error, address);
 }
@@ -230,7 +263,8 @@ static PyMethodDef methods[] = {
      "accept($self, /, *, timeout=None)\n--\n\n"
      "Wait for a client; a Client.  Raises PipeTimeoutError after timeout seconds, and\n"
      "PipeClosedError once close() was called, by another thread as well.  A client that access\n"
-     "does not let in is closed, and the wait goes on."},
+     "does not let in, or that does not prove that it has the authkey, is closed, and the wait\n"
+     "goes on; the latter is logged.  Handshakes go on while a thread is in here, several at once."},
     {"fileno", listener_fileno, METH_NOARGS,
      "fileno($self, /)\n--\n\n"
      "Linux: a descriptor that is readable while a client waits."},
@@ -245,9 +279,10 @@ static PyMethodDef methods[] = {
 
 PyDoc_STRVAR(doc,
              "Listener(address=None, family=None, backlog=1, authkey=None, *, access='user',\n"
-             "         max_message_size=67108864)\n"
+             "         max_message_size=67108864, trusted=False, allow=())\n"
              "--\n\n"
-             "Listens on a leaf name or an address, on one of its own for None.");
+             "Listens on a leaf name or an address, on one of its own for None.  trusted, allow: what\n"
+             "recv() of its Clients may make, as in loads().");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)doc},
@@ -255,6 +290,7 @@ static PyType_Slot slots[] = {
     {Py_tp_init, init},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
     {Py_tp_repr, repr},
     {Py_tp_getset, getset},
     {Py_tp_members, members},

@@ -177,11 +177,11 @@ static PyMethodDef methods[] = {
 
 PyDoc_STRVAR(doc,
 "ClientManager(*, threads=1, free_threading_events=False, message_buffer_size=131072,\n"
-"              continuous_read=True, max_message_size=67108864, write_high_water=1048576,\n"
-"              max_pending_bytes=67108864, authkey=None, mode='message',\n"
-"              kernel_buffer_size=None, spin_us=0, server_owner=None, reconnect=False,\n"
-"              reconnect_delay=(0.05, 5.0), on_ready=None, on_connected=None,\n"
-"              on_message=None, on_messages=None, on_sent=None, on_disconnected=None,\n"
+"              continuous_read=True, max_message_size=67108864, message_timeout=60.0,\n"
+"              write_high_water=1048576, max_pending_bytes=67108864, authkey=None,\n"
+"              mode='message', kernel_buffer_size=None, spin_us=0, server_owner=None,\n"
+"              reconnect=False, reconnect_delay=(0.05, 5.0), on_ready=None,\n"
+"              on_connected=None, on_message=None, on_messages=None, on_sent=None, on_disconnected=None,\n"
 "              on_drained=None, on_error=None)\n"
 "--\n\n"
 "Connections to any number of servers, with the events of a Server.\n\n"
@@ -224,6 +224,7 @@ PyDoc_STRVAR(connection_doc, "One connection of a ClientManager, to one server."
 static PyType_Slot connection_slots[] = {
     {Py_tp_doc, (void *)connection_doc},
     {Py_tp_getset, connection_getset},
+    {Py_tp_methods, connection_methods},
     {0, NULL},
 };
 

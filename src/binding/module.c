@@ -1,6 +1,7 @@
 /* The module npipes._npipes: its types, functions and its end. */
 #include "client.h"
 #include "aio.h"
+#include "reader.h"
 
 /* A handler that never returns must not keep the interpreter from exiting. */
 #define EXIT_PATIENCE_NS INT64_C(5000000000)
@@ -67,6 +68,7 @@ static PyMethodDef functions[] = {
      "The address the operating system knows a pipe name by.  Creates nothing.  Raises ValueError\n"
      "for a name that is empty, too long or has characters a name can't have."},
     BLOCKING_FUNCTIONS,
+    {"_read", reader_function, METH_VARARGS, NULL},
     {"_stop_all", stop_all, METH_NOARGS, NULL},
     {"_before_fork", before_fork, METH_NOARGS, NULL},
     {"_after_fork_in_parent", after_fork_in_parent, METH_NOARGS, NULL},
@@ -204,9 +206,13 @@ static int exec(PyObject *module) {
             (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
             (PyObject **)&(s)->server_connection_type,                                          \
             (PyObject **)&(s)->client_connection_type, (PyObject **)&(s)->peer_type,            \
+            &(s)->authentication_error, &(s)->random, &(s)->hmac, &(s)->compare,                \
             (PyObject **)&(s)->stats_type, (PyObject **)&(s)->aio_connection_type,              \
             (PyObject **)&(s)->waiter_type, &(s)->cancelled_error, &(s)->invalid_state_error,   \
-            &(s)->stop_iteration, &(s)->str_operation, &(s)->str_cookie, NULL          \
+            &(s)->stop_iteration, &(s)->str_operation, &(s)->str_cookie,                        \
+            &(s)->payload_error, &(s)->payload_dumps, &(s)->payload_usual,                      \
+            &(s)->pickle_loads, (PyObject **)&(s)->payload_name,                                \
+            (PyObject **)&(s)->payload_reading, NULL                                            \
     }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

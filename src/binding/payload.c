@@ -78,6 +78,20 @@ void payload_release(payload *p) {
         PyBuffer_Release(&p->view);
 }
 
+PyObject *payload_message_into(PyObject *last, np_event *event) {
+    if (!last || Py_REFCNT(last) != 1 || !PyBytes_CheckExact(last) || event->u.message.buffer
+        || (size_t)PyBytes_GET_SIZE(last) != event->u.message.size) {
+        Py_XDECREF(last);
+        return payload_message(event);
+    }
+    memcpy(PyBytes_AS_STRING(last), event->u.message.data, event->u.message.size);
+    _Py_COMP_DIAG_PUSH
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    ((PyBytesObject *)last)->ob_shash = -1;
+    _Py_COMP_DIAG_POP
+    return last;
+}
+
 PyObject *payload_message(np_event *event) {
     np_buffer *b = event->u.message.buffer;
     PyObject *owner = b ? np_buffer_owner(b) : NULL;

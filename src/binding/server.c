@@ -6,6 +6,7 @@
 static const config_number numbers[] = {
     CONFIG_NUMBER(max_instances, true, 1, INT32_MAX),
     CONFIG_NUMBER(listeners, false, 1, 255),
+    CONFIG_NUMBER(max_handshakes, false, 1, INT32_MAX),
 };
 
 static PyObject *get_name(PyObject *op, void *unused) {
@@ -34,10 +35,34 @@ static PyObject *get_access(PyObject *op, void *unused) {
 }
 
 static int access_refused(PyObject *value) {
-    PyErr_Format(PyExc_ValueError, "access must be 'user', 'everyone', or %s, not %R",
-                 host_has_descriptors ? "a file mode from 0 to 0o777"
-                                      : "an SDDL string such as 'D:P(A;;GA;;;BA)'", value);
+    PyErr_Format(PyExc_ValueError, "access must be 'user', 'everyone', %s, not %R",
+                 host_has_descriptors ? "'group:NAME', or a file mode from 0 to 0o777"
+                                      : "or an SDDL string such as 'D:P(A;;GA;;;BA)'", value);
     return -1;
+}
+
+static const char group_prefix[] = "group:";
+
+/* -1: it is no group; else whether one of this name may be. */
+static int is_group(PyObject *value) {
+    PyObject *prefix = PyUnicode_FromString(group_prefix);
+    Py_ssize_t is = prefix ? PyUnicode_Tailmatch(value, prefix, 0, PY_SSIZE_T_MAX, -1) : 0;
+    Py_XDECREF(prefix);
+    if (is <= 0)
+        return -1;
+    Py_ssize_t length = PyUnicode_GET_LENGTH(value), first = sizeof group_prefix - 1;
+    return length > first && PyUnicode_FindChar(value, 0, 0, length, 1) == -1;
+}
+
+int config_access_text(np_config *config, PyObject *value) {
+    if (config->access == NP_ACCESS_SDDL)
+        return (config->access_sddl = PyUnicode_AsUTF8(value)) ? 0 : -1;
+    if (config->access != NP_ACCESS_GROUP)
+        return 0;
+    const char *text = PyUnicode_AsUTF8(value);
+    if (text)
+        config->access_group = text + sizeof group_prefix - 1;
+    return text ? 0 : -1;
 }
 
 int config_access(np_config *config, PyObject *value) {
@@ -55,10 +80,13 @@ int config_access(np_config *config, PyObject *value) {
         config->access = NP_ACCESS_USER;
     } else if (PyUnicode_CompareWithASCIIString(value, "everyone") == 0) {
         config->access = NP_ACCESS_EVERYONE;
-    } else if (host_has_descriptors) {
-        return access_refused(value);
     } else {
-        config->access = NP_ACCESS_SDDL;
+        int group = is_group(value);
+        if (PyErr_Occurred())
+            return -1;
+        if (host_has_descriptors ? group != 1 : group != -1)
+            return access_refused(value);
+        config->access = host_has_descriptors ? NP_ACCESS_GROUP : NP_ACCESS_SDDL;
     }
     return 0;
 }
@@ -89,8 +117,12 @@ static PyGetSetDef getset[] = {
      "Clients served at once; further ones wait.  None: no bound.", (void *)&numbers[0]},
     {"listeners", config_get_number, config_set_number, "Instances kept waiting for clients.",
      (void *)&numbers[1]},
+    {"max_handshakes", config_get_number, config_set_number,
+     "With authkey: clients at once that have yet to prove that they have it.",
+     (void *)&numbers[2]},
     {"access", get_access, set_access,
-     "Who may connect: 'user', 'everyone', a file mode (Linux) or SDDL (Windows).", NULL},
+     "Who may connect: 'user', 'everyone', 'group:NAME' or a file mode (Linux), SDDL (Windows).",
+     NULL},
     {"address", get_address, NULL, "The address the operating system knows.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -98,11 +130,8 @@ static PyGetSetDef getset[] = {
 static PyObject *open_server(endpoint_object *self) {
     PyObject *encoded = NULL, *result = NULL;
     np_config config = self->config;
-    if (config.access == NP_ACCESS_SDDL) {
-        config.access_sddl = PyUnicode_AsUTF8(self->access);
-        if (!config.access_sddl)
-            return NULL;
-    }
+    if (config_access_text(&config, self->access) < 0)
+        return NULL;
     if (PyUnicode_FSConverter(self->name, &encoded))
         result = endpoint_open(self, &config, PyBytes_AS_STRING(encoded));
     Py_XDECREF(encoded);
@@ -127,10 +156,11 @@ static PyMethodDef methods[] = {
 PyDoc_STRVAR(doc,
 "Server(name, *, threads=1, free_threading_events=False, message_buffer_size=131072,\n"
 "       continuous_read=True, max_instances=None, listeners=8, max_message_size=67108864,\n"
-"       write_high_water=1048576, max_pending_bytes=67108864, access='user', authkey=None,\n"
-"       mode='message', kernel_buffer_size=None, spin_us=0, on_ready=None, on_connected=None,\n"
-"       on_message=None, on_messages=None, on_sent=None, on_disconnected=None,\n"
-"       on_drained=None, on_error=None)\n"
+"       message_timeout=60.0, write_high_water=1048576, max_pending_bytes=67108864,\n"
+"       access='user', authkey=None, max_handshakes=128, mode='message',\n"
+"       kernel_buffer_size=None, spin_us=0, on_ready=None, on_connected=None,\n"
+"       on_message=None, on_messages=None, on_sent=None,\n"
+"       on_disconnected=None, on_drained=None, on_error=None)\n"
 "--\n\n"
 "A server of messages to processes on this machine.\n\n"
 "Parameters are attributes too, read once by start().  Handlers may be given as arguments,\n"
@@ -164,6 +194,7 @@ PyDoc_STRVAR(connection_doc, "One client of a Server, as its events get it.");
 static PyType_Slot connection_slots[] = {
     {Py_tp_doc, (void *)connection_doc},
     {Py_tp_getset, connection_getset},
+    {Py_tp_methods, connection_methods},
     {0, NULL},
 };
 

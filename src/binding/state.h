@@ -23,6 +23,11 @@ typedef struct module_state {
     PyObject *cancelled_error, *invalid_state_error;    /* asyncio's; NULL before aio_attach */
     PyObject *stop_iteration;           /* used again and again by awaitables */
     PyObject *str_operation, *str_cookie;
+    /* NULL until the first key: secrets.c. */
+    PyObject *authentication_error, *random, *hmac, *compare;
+    /* Of npipes.payload and pickle, once reader_prepare was called. */
+    PyObject *payload_error, *payload_dumps, *payload_usual, *pickle_loads;
+    PyTypeObject *payload_name, *payload_reading;
     bool expects_large;                 /* host_expect_large_messages was called */
     endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
@@ -74,6 +79,8 @@ struct endpoint_object {
     const endpoint_kind *kind;
     PyObject *name, *access;            /* a Server's */
     np_config config;
+    PyObject *authkey;                  /* bytes, or NULL: the parameter, */
+    PyObject *key;                      /* and what the current run has */
     PyObject *on[HANDLER_COUNT];        /* as given */
     handler resolved[HANDLER_COUNT];    /* as start() found them */
     PyObject *live;                     /* set of the connections that are connected */
@@ -146,8 +153,8 @@ int config_refuse_delete(PyObject *value, const char *name);
 extern PyType_Spec server_spec, server_connection_spec, manager_spec, client_connection_spec;
 /* What `access` means, but for the text of SDDL; -1 with an exception set. */
 int config_access(np_config *config, PyObject *value);
-/* Refuses what is not None. */
-int config_authkey(PyObject *value);
+/* That text, which is value's; -1 with an exception set. */
+int config_access_text(np_config *config, PyObject *value);
 int config_server_owner(PyObject *value, bool *owner_only);
 
 /* ---- connection.c ------------------------------------------------------ */
@@ -164,6 +171,9 @@ typedef struct connection_object {
 } connection_object;
 
 extern PyType_Spec connection_spec;
+/* Both kinds of connection have them as their own, too: CPython's fast ways to
+ * call a method are for instances of exactly the type it is found in. */
+extern PyMethodDef connection_methods[];
 /* Without a connection of the engine's yet, which connection_take gives it. */
 connection_object *connection_new(module_state *state, PyTypeObject *type, bridge *bridge);
 void connection_take(connection_object *self, np_connection *connection);
@@ -199,6 +209,10 @@ void payload_discard(np_buffer *buffer);
 np_buffer *payload_new(size_t size);
 /* The message of an event as bytes; takes the buffer out of it where it can. */
 PyObject *payload_message(np_event *event);
+/* The same in the memory of the message before it (or NULL), whose reference it
+ * takes over, where nobody else has one and the size is the same: making and
+ * freeing bytes costs a fifth of a small message. */
+PyObject *payload_message_into(PyObject *last, np_event *event);
 
 /* ---- errors.c ---------------------------------------------------------- */
 
@@ -211,6 +225,8 @@ PyObject *errors_raise(module_state *state, const np_error *error, const char *s
 /* What start() and address() raise: ValueError, FileExistsError, OSError. */
 PyObject *errors_raise_start(const np_error *error, PyObject *name, const char *address);
 const char *errors_activity(np_activity activity);
+/* An error that nobody is there for: a warning of the logger npipes. */
+void errors_log(PyObject *error);
 
 /* ---- host.c, per platform ---------------------------------------------- */
 
@@ -248,6 +264,15 @@ static inline PyObject *take_exception(void) {
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;
+#endif
+}
+
+/* From bytes in two's complement, the lowest first. */
+static inline PyObject *long_from_bytes(const void *data, size_t size) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyLong_FromNativeBytes(data, size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+#else
+    return _PyLong_FromByteArray(data, size, 1, 1);
 #endif
 }
 

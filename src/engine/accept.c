@@ -19,7 +19,8 @@ static bool room_locked(np_endpoint *ep) {
     const np_config *config = &ep->config;
     return ep->listening && armed < config->listeners
            && (config->max_instances == 0
-               || ep->connection_count + armed < config->max_instances);
+               || ep->connection_count + armed < config->max_instances)
+           && (!np_endpoint_greets(ep) || ep->unproved_count + armed <= config->max_handshakes);
 }
 
 static np_slot *slot_new(np_worker *worker) {
@@ -82,6 +83,12 @@ static void pause_locked(np_endpoint *ep, np_worker *worker) {
     np_timer_set(worker, &ep->accept_timer, RETRY_NS);
 }
 
+void np_accept_again_locked(np_endpoint *ep, np_batch *batch) {
+    np_error error;
+    if (np_accept_arm_locked(ep, batch, &error) != NP_OK)
+        pause_locked(ep, batch->worker);
+}
+
 np_code np_accept_start(np_endpoint *ep, np_error *error) {
     np_code code = np_listener_open(&ep->listener, &ep->config, ep->address, error);
     if (code != NP_OK)
@@ -104,10 +111,14 @@ static np_connection *admit_locked(np_endpoint *ep, np_slot *slot) {
     np_connection *c = np_connection_new(ep, target, &slot->instance.link);
     if (!c)
         return NULL;
+    if (np_endpoint_greets(ep) && !np_greeting_new_locked(c)) {
+        np_connection_release(c);
+        return NULL;
+    }
     np_list_append(&ep->connections, &c->registry);
     ep->connection_count++;
     target->live++;
-    np_add64_relaxed(&ep->connections_total, 1);
+    np_greeting_make_room_locked(ep);
     return c;
 }
 
@@ -133,8 +144,8 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
     if (error.code != NP_OK && listening) {
         np_batch_error(batch, NULL, error, NULL);
         pause_locked(ep, worker);
-    } else if (np_accept_arm_locked(ep, batch, &error) != NP_OK) {
-        pause_locked(ep, worker);
+    } else {
+        np_accept_again_locked(ep, batch);
     }
     np_mutex_unlock(&ep->lock);
     if (!listening && slot->worker != worker)
@@ -164,15 +175,14 @@ static bool recycle_locked(np_endpoint *ep, np_connection *c) {
 
 void np_accept_reuse(np_connection *c, np_batch *batch) {
     np_endpoint *ep = c->endpoint;
-    np_error error;
     np_mutex_lock(&ep->lock);
     np_list_remove(&c->registry);
+    np_greeting_end_locked(c);
     ep->connection_count--;
     c->worker->live--;
     bool recycled = recycle_locked(ep, c);
     /* The next instance exists before this one goes: the name stays ours. */
-    if (np_accept_arm_locked(ep, batch, &error) != NP_OK)
-        pause_locked(ep, batch->worker);
+    np_accept_again_locked(ep, batch);
     if (!recycled)
         np_link_close(&c->link);
     np_mutex_unlock(&ep->lock);

@@ -22,6 +22,7 @@
 
 typedef struct np_channel np_channel;
 typedef struct np_door np_door;
+struct np_handshake;
 
 /* ---- waiting ----------------------------------------------------------- */
 
@@ -56,6 +57,14 @@ typedef struct np_channel_dial {
  * With NP_AT_ONCE, on any system, these come themselves. */
 np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channel **out,
                            np_error *error);
+/* Waits before another attempt is made, for a reason of its own that the host has
+ * put into dial->last.  NP_E_TIMEOUT: there is no time for one. */
+np_code np_channel_pause(np_channel_dial *dial, const np_wait *wait);
+/* The handshake of a channel that was just connected; `h` is its state between the
+ * steps.  NP_E_INTERRUPTED: also when secrets could not do their part.
+ * NP_E_TIMEOUT: error->value has NP_E_AUTH.  NP_E_EOF: the server left. */
+np_code np_channel_greet(np_channel *c, struct np_handshake *h, const np_secrets *secrets,
+                         const np_wait *wait, np_error *error);
 /* Both ends of a connection without an address. */
 np_code np_channel_pair(np_channel **a, np_channel **b, np_error *error);
 /* Takes over a descriptor or handle that another process opened, if it is one. */
@@ -141,8 +150,13 @@ void np_channel_send_end(np_channel *c, np_outgoing *out);
 /* Listens on an address (of np_address) for those whom config->access lets in. */
 np_code np_door_open(const np_config *config, const char *address, np_door **out,
                      np_error *error);
-/* Waits for a client.  A wait that ends without one loses nobody. */
-np_code np_door_accept(np_door *door, np_wait *wait, np_channel **out, np_error *error);
+/* Waits for a client.  A wait that ends without one loses nobody.  With secrets
+ * (NULL: none) it is one that has proved the key; the handshakes of all that have
+ * come go on while a thread is in here, several at once.  NP_REFUSED: one did
+ * not, and *error says why; NP_E_INTERRUPTED: also when secrets could not do
+ * their part. */
+np_code np_door_accept(np_door *door, const np_secrets *secrets, np_wait *wait,
+                       np_channel **out, np_error *error);
 /* Waits are ended, and the address is withdrawn when the last one has left. */
 void np_door_close(np_door *door);
 /* Closes and frees. */

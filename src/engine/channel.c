@@ -45,6 +45,18 @@ np_code np_channel_new(const np_wire *wire, np_channel **out, np_error *error) {
     return NP_OK;
 }
 
+np_code np_channel_pause(np_channel_dial *dial, const np_wait *wait) {
+    int64_t left = np_wait_left(wait);
+    if (left == 0)
+        return NP_E_TIMEOUT;
+    dial->pause_ns = !dial->pause_ns ? PAUSE_FIRST_NS : dial->pause_ns * 2;
+    if (dial->pause_ns > PAUSE_LAST_NS)
+        dial->pause_ns = PAUSE_LAST_NS;
+    int64_t pause = left > 0 && left < dial->pause_ns ? left : dial->pause_ns;
+    np_code code = np_wire_dial_pause(dial->address, dial->last, pause, wait);
+    return code == NP_E_INTERRUPTED ? code : NP_OK;
+}
+
 np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channel **out,
                            np_error *error) {
     for (;;) {
@@ -62,18 +74,12 @@ np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channe
         if ((code != NP_E_NOT_FOUND && code != NP_E_BUSY) || wait->deadline == NP_AT_ONCE)
             return fail(error, NP_DOING_CONNECT, code, os);
         dial->last = code;
-        int64_t left = np_wait_left(wait);
-        if (left == 0) {
-            fail(error, NP_DOING_CONNECT, NP_E_TIMEOUT, os);
-            error->value = code;
-            return NP_E_TIMEOUT;
+        code = np_channel_pause(dial, wait);
+        if (code != NP_OK) {
+            fail(error, NP_DOING_CONNECT, code, code == NP_E_TIMEOUT ? os : 0);
+            error->value = code == NP_E_TIMEOUT ? dial->last : 0;
+            return code;
         }
-        dial->pause_ns = !dial->pause_ns ? PAUSE_FIRST_NS : dial->pause_ns * 2;
-        if (dial->pause_ns > PAUSE_LAST_NS)
-            dial->pause_ns = PAUSE_LAST_NS;
-        int64_t pause = left > 0 && left < dial->pause_ns ? left : dial->pause_ns;
-        if (np_wire_dial_pause(dial->address, code, pause, wait) == NP_E_INTERRUPTED)
-            return fail(error, NP_DOING_CONNECT, NP_E_INTERRUPTED, 0);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "blocking.h"
 #include "frame.h"
 #include "gate.h"
+#include "handshake.h"
 
 enum {
     NP_CHANNEL_SMALL = 8 << 10,     /* messages up to this need no memory of the host's */

@@ -94,25 +94,35 @@ static bool is_worth_waiting(np_code code) {
     return code == NP_E_NOT_FOUND || code == NP_E_BUSY || code == NP_E_BROKEN;
 }
 
+/* Reports a failure where it is time to.  Whether another attempt is due. */
+static bool report(np_connection *c, np_batch *batch, np_error error) {
+    np_client *k = c->client;
+    if (k->reported || (is_worth_waiting(error.code) && time_left(c) > 0))
+        return true;
+    error.activity = NP_DOING_CONNECT;
+    if (is_worth_waiting(error.code))
+        error.limit = k->timeout_ns < 0 ? 0 : (uint64_t)k->timeout_ns / 1000000;
+    np_connection_record(c, batch, error);
+    k->reported = true;
+    k->first = false;
+    return c->endpoint->config.reconnect;
+}
+
 static void failed(np_connection *c, np_batch *batch, np_error error) {
     np_client *k = c->client;
     if (k->expired) {
         error.code = NP_E_TIMEOUT;
         error.value = (uint64_t)k->timeout_ns;
     }
-    if (!k->reported && (!is_worth_waiting(error.code) || time_left(c) == 0)) {
-        error.activity = NP_DOING_CONNECT;
-        if (is_worth_waiting(error.code))
-            error.limit = k->timeout_ns < 0 ? 0 : (uint64_t)k->timeout_ns / 1000000;
-        np_connection_record(c, batch, error);
-        if (!c->endpoint->config.reconnect) {
-            np_connection_abort(c, batch);
-            return;
-        }
-        k->reported = true;
-        k->first = false;
-    }
-    dial_later(c);
+    if (report(c, batch, error))
+        dial_later(c);
+    else
+        np_connection_abort(c, batch);
+}
+
+void np_client_refused(np_connection *c, np_batch *batch, np_error error) {
+    c->client->retry = report(c, batch, error);
+    np_connection_abort(c, batch);
 }
 
 /* What a life before this one has left behind.  Its operations have ended, and
@@ -123,7 +133,6 @@ static void renew(np_connection *c) {
     c->header_size = 0;
     np_mutex_lock(&c->lock);
     c->aborted = c->above_high = false;
-    c->write_closed = c->close_asked;
     c->write_error = (np_error){0};
     np_mutex_unlock(&c->lock);
 }
@@ -133,6 +142,7 @@ static void close_link(np_connection *c) {
     np_mutex_lock(&ep->lock);
     if (c->client->has_link) {
         c->client->has_link = false;
+        np_greeting_end_locked(c);
         ep->connection_count--;
         np_link_close(&c->link);
     }
@@ -140,19 +150,22 @@ static void close_link(np_connection *c) {
 }
 
 static void open(np_connection *c, np_batch *batch) {
-    np_client *k = c->client;
     np_error error = {0};
     renew(c);
     error.code = np_link_attach(&c->link, &c->worker->port, &c->endpoint->config, &error);
+    if (error.code == NP_OK && np_endpoint_greets(c->endpoint) && !c->greeting)
+        error.code = NP_E_MEMORY;
     if (error.code != NP_OK) {
         close_link(c);
         failed(c, batch, error);
         return;
     }
-    k->first = false;
-    k->opened = np_worker_now(c->worker);
-    np_add64_relaxed(&c->endpoint->connections_total, 1);
     np_connection_opened(c, batch);
+}
+
+void np_client_established(np_connection *c) {
+    c->client->first = false;
+    c->client->opened = np_worker_now(c->worker);
 }
 
 void np_client_completed(np_connection *c, np_batch *batch, const np_completion *done) {
@@ -167,6 +180,8 @@ void np_client_completed(np_connection *c, np_batch *batch, const np_completion 
         np_link_none(&k->dial.link);
         k->has_link = true;
         ep->connection_count++;
+        if (np_endpoint_greets(ep))
+            np_greeting_new_locked(c);
     }
     np_mutex_unlock(&ep->lock);
     if (c->state != NP_STATE_DIALING)   /* closed or stopped meanwhile */
@@ -200,7 +215,7 @@ void np_client_cancel(np_connection *c) {
 }
 
 bool np_client_goes_on_locked(const np_connection *c) {
-    return c->endpoint->config.reconnect && !c->close_asked
+    return (c->endpoint->config.reconnect || c->client->retry) && !c->close_asked
            && !np_endpoint_is_stopping(c->endpoint);
 }
 
@@ -208,9 +223,12 @@ void np_client_ended(np_connection *c, bool again) {
     np_client *k = c->client;
     np_endpoint *ep = c->endpoint;
     /* One that did not last counts as one more failure. */
-    if (np_worker_now(c->worker) - k->opened >= ep->config.reconnect_max_ns)
+    if (c->connected && np_worker_now(c->worker) - k->opened >= ep->config.reconnect_max_ns)
         k->reconnect.attempts = 0;
     close_link(c);
+    k->retry = false;
+    if (again && !c->connected)     /* there is no DISCONNECTED that the host must see first */
+        dial_later(c);
     if (again)
         return;
     np_mutex_lock(&ep->lock);

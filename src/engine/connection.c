@@ -114,19 +114,37 @@ void np_connection_open(np_connection *c, np_batch *batch) {
     np_connection_opened(c, batch);
 }
 
-void np_connection_opened(np_connection *c, np_batch *batch) {
+/* False: it was closed meanwhile, and ends. */
+static bool enter_state(np_connection *c, np_batch *batch, np_state state) {
     np_mutex_lock(&c->lock);
     bool closed = c->close_asked;
     if (!closed) {
         c->linked = true;
-        set_state(c, NP_STATE_OPEN);
+        /* With the link, not before: nothing else would send it. */
+        c->write_closed = state != NP_STATE_OPEN;
+        set_state(c, state);
     }
     np_mutex_unlock(&c->lock);
-    if (closed) {
+    if (closed)
         np_connection_abort(c, batch);
+    return !closed;
+}
+
+void np_connection_opened(np_connection *c, np_batch *batch) {
+    if (!c->greeting)
+        np_connection_established(c, batch);
+    else if (enter_state(c, batch, NP_STATE_GREETING))
+        np_greeting_begin(c, batch);
+}
+
+void np_connection_established(np_connection *c, np_batch *batch) {
+    np_batch_touch(batch, c);
+    if (!enter_state(c, batch, NP_STATE_OPEN))
         return;
-    }
     c->connected = true;
+    if (c->client)
+        np_client_established(c);
+    np_add64_relaxed(&c->endpoint->connections_total, 1);
     np_batch_add(batch, NP_EVENT_CONNECTED, c);
 }
 
@@ -134,22 +152,25 @@ void np_connection_opened(np_connection *c, np_batch *batch) {
 static void peer_left(np_connection *c, np_batch *batch) {
     c->peer_gone = true;
     if (!np_inbound_is_partial(c)) {
-        if (c->endpoint->config.keep_ended)
+        if (c->endpoint->config.keep_ended && !c->write_ended)
             np_batch_add(batch, NP_EVENT_END, c);
         else
             begin_drain(c, batch, false);
         return;
     }
     np_error error = np_error_make(NP_E_RESET, NP_DOING_READ);
-    bool in_header = c->header_size > 0;
-    error.value = in_header ? c->header_size : c->arriving ? c->arrived : c->wanted_size;
-    error.limit = in_header ? 0 : c->expected;
+    error.value = np_inbound_partial_size(c);
+    error.limit = c->header_size ? 0 : c->expected;
     fail(c, batch, error);
 }
 
 void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done) {
     c->reading = false;
     np_batch_touch(batch, c);
+    if (c->state == NP_STATE_GREETING) {
+        np_greeting_on_read(c, batch, done);
+        return;
+    }
     if (c->state != NP_STATE_OPEN) {
         c->peer_gone |= done->code == NP_E_EOF || done->code == NP_E_RESET;
         return;
@@ -165,7 +186,10 @@ void np_connection_on_read(np_connection *c, np_batch *batch, const np_completio
 }
 
 void np_connection_on_write(np_connection *c, np_batch *batch, const np_completion *done) {
-    np_outbound_completed(c, done);
+    if (c->greeting)
+        np_greeting_on_write(c, batch, done);
+    else
+        np_outbound_completed(c, done);
     np_batch_touch(batch, c);
 }
 
@@ -219,7 +243,11 @@ void np_connection_on_requests(np_connection *c, np_batch *batch, uint32_t reque
         np_batch_add(batch, NP_EVENT_DRAINED, c);
     if (requests & NP_REQUEST_READ && c->state == NP_STATE_OPEN)
         np_inbound_serve_reads(c, batch);
-    if (requests & NP_REQUEST_CLOSE)
+    if (requests & NP_REQUEST_CROWDED)
+        np_greeting_crowded(c, batch);
+    if (requests & NP_REQUEST_CLOSE && c->state == NP_STATE_GREETING)
+        np_connection_abort(c, batch);
+    else if (requests & NP_REQUEST_CLOSE)
         begin_drain(c, batch, true);
     np_batch_touch(batch, c);
 }
@@ -336,6 +364,11 @@ static bool is_idle(np_connection *c) {
 void np_connection_pump(np_connection *c, np_batch *batch) {
     if (c->state == NP_STATE_OPEN) {
         read_on(c);
+        if (c->endpoint->config.message_timeout_ns)
+            np_inbound_watch(c);
+    } else if (c->state == NP_STATE_GREETING) {
+        np_greeting_pump(c, batch);     /* what comes of it is the next round's */
+        return;
     } else if (c->state == NP_STATE_DRAINING) {
         /* Handlers that have yet to see the peer's last messages may answer. */
         bool answered = np_load64(&c->backlog) == 0 || !c->peer_gone;

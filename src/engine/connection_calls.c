@@ -52,6 +52,7 @@ void np_connection_release(np_connection *c) {
         np_outbox_clear(&c->out);
         np_mutex_destroy(&c->lock);
         np_client_free(c->client);
+        free(c->greeting);
         free(c);
     }
     np_endpoint_release(ep);
@@ -117,6 +118,7 @@ void np_connection_close(np_connection *c) {
     bool first = !c->close_asked;
     c->close_asked = c->write_closed = true;
     np_cas32(&c->visible, NP_STATE_DIALING, NP_STATE_ABORTING);
+    np_cas32(&c->visible, NP_STATE_GREETING, NP_STATE_ABORTING);
     np_mutex_unlock(&c->lock);
     np_cas32(&c->visible, NP_STATE_OPEN, NP_STATE_DRAINING);
     if (first || np_load32(&c->visible) < NP_STATE_ABORTING)
@@ -147,7 +149,7 @@ bool np_connection_is_open(const np_connection *c) {
 }
 
 bool np_connection_is_opening(const np_connection *c) {
-    return np_load32(&c->visible) <= NP_STATE_OPENING && !np_load32(&c->endpoint->forked);
+    return np_load32(&c->visible) < NP_STATE_OPEN && !np_load32(&c->endpoint->forked);
 }
 
 uint64_t np_connection_pending(const np_connection *connection) {

@@ -284,7 +284,7 @@ static void poll_again(np_batch *batch) {
 
 void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round) {
     np_endpoint *ep = batch->endpoint;
-    bool must_enter = batch->wanted || np_load32(&ep->trashed) || (batch->count && !queue);
+    bool must_enter = batch->wanted || batch->due || np_load32(&ep->trashed) || (batch->count && !queue);
     size_t count = batch->count;
     if (must_enter) {
         bool contended = enter(batch, thread);
@@ -292,6 +292,7 @@ void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round)
             poll_again(batch);
         np_endpoint_discard(ep);
         make_wanted(batch);
+        np_greeting_steps(batch);
         count = batch->count;
         if (!queue)
             deliver(batch, thread, batch->events, count, round);

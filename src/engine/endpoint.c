@@ -12,7 +12,9 @@ void np_config_init(np_config *config) {
         .continuous_read = true,
         .message_buffer_size = 131072,
         .listeners = 8,
+        .max_handshakes = 128,
         .max_message_size = 64 << 20,
+        .message_timeout_ns = INT64_C(60000000000),
         .write_high_water = 1 << 20,
         .max_pending_bytes = 64 << 20,
         .reconnect_min_ns = 50000000,
@@ -35,6 +37,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     w->random = (uint64_t)np_now() ^ (uint64_t)(uintptr_t)w << 16;
     w->posted_tail = &w->posted;
     np_list_init(&w->timers);
+    np_list_init(&w->message_timers);
     np_code code = np_port_open(&w->port, error);
     if (code != NP_OK)
         return code;
@@ -108,7 +111,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     ep->host = *host;
     np_store32(&ep->refs, 1);
     np_store32(&ep->want_sent, config->want_sent);
-    ep->append_limit = config->max_pending_bytes;
+    ep->append_limit = NP_LINK_FRAMED && !config->byte_mode ? config->max_pending_bytes : 0;
     if (config->write_high_water && config->write_high_water < ep->append_limit)
         ep->append_limit = config->write_high_water;
     np_mutex_init(&ep->lock);
@@ -118,6 +121,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_mutex_init(&ep->backlog.lock);
     np_mutex_init(&ep->trash_lock);
     np_list_init(&ep->connections);
+    np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);
@@ -382,7 +386,7 @@ void np_endpoint_stats(np_endpoint *ep, np_stats *out) {
         out->errors += np_load64(&w->errors);
     }
     np_mutex_lock(&ep->lock);
-    out->connections = ep->connection_count;
+    out->connections = ep->connection_count - ep->greeting_count;
     for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
         out->queued_bytes += np_connection_pending(NP_ENTRY(n, np_connection, registry));
     np_mutex_unlock(&ep->lock);

@@ -237,6 +237,7 @@ np_code np_inbound_feed(np_connection *c, np_batch *batch, const np_completion *
                         np_error *error) {
     np_tally came = {0};
     np_code code;
+    c->progress += done->bytes;
     if (c->endpoint->config.byte_mode) {
         if (done->bytes == 0)
             return NP_OK;
@@ -247,6 +248,8 @@ np_code np_inbound_feed(np_connection *c, np_batch *batch, const np_completion *
     } else {
         code = feed_message(c, batch, done, &came, error);
     }
+    if (came.messages)
+        c->progress = NP_PROGRESS;      /* what follows is another message, with a time of its own */
     np_add64_relaxed(&c->worker->messages_in, came.messages);
     np_add64_relaxed(&c->worker->bytes_in, came.bytes);
     return code;
@@ -281,6 +284,10 @@ bool np_inbound_is_partial(const np_connection *c) {
     return c->arriving || c->header_size || c->wanted_capacity;
 }
 
+uint64_t np_inbound_partial_size(const np_connection *c) {
+    return c->header_size ? c->header_size : c->arriving ? c->arrived : c->wanted_size;
+}
+
 void np_inbound_clear(np_connection *c) {
     np_buffer *b = c->arriving;
     c->arriving = NULL;
@@ -292,4 +299,51 @@ void np_inbound_clear(np_connection *c) {
             np_delivery_trash(c->endpoint, b);
     }
     c->held_tail = &c->held;
+}
+
+/* ---- the time a message may take ---------------------------------------- */
+
+static void set_message_timer(np_connection *c, np_timer_fire *fire) {
+    c->timer.fire = fire;
+    np_timer_append(c->worker, &c->timer, c->endpoint->config.message_timeout_ns / 2);
+}
+
+/* The read that was processed just before may have brought what was missing. */
+static bool is_late(const np_connection *c) {
+    return c->state == NP_STATE_OPEN && np_inbound_is_partial(c) && c->progress < NP_PROGRESS;
+}
+
+static void message_late(np_timer *timer, np_batch *batch) {
+    np_connection *c = NP_ENTRY(timer, np_connection, timer);
+    np_error error = np_error_make(NP_E_TIMEOUT, NP_DOING_READ);
+    error.value = np_inbound_partial_size(c);
+    error.limit = (uint64_t)c->endpoint->config.message_timeout_ns;
+    if (!is_late(c))
+        return;
+    np_connection_record(c, batch, error);
+    np_connection_abort(c, batch);
+}
+
+/* Half of the time is over.  When the host has kept its poller busy for all of
+ * it, the other half lets the bytes in that wait in the system. */
+static void message_slow(np_timer *timer, np_batch *batch) {
+    np_connection *c = NP_ENTRY(timer, np_connection, timer);
+    (void)batch;
+    if (is_late(c))
+        set_message_timer(c, message_late);
+}
+
+/* Inside a message the peer is waited for only so long, unless it is the host
+ * that keeps it waiting.  Most messages come whole and need no timer. */
+void np_inbound_watch(np_connection *c) {
+    bool waits = c->reading && np_inbound_is_partial(c);
+    bool watched = !np_list_empty(&c->timer.node);
+    if (watched && (!waits || c->progress >= NP_PROGRESS)) {
+        np_timer_clear(&c->timer);
+        watched = false;
+    }
+    if (!waits || watched)
+        return;
+    c->progress = 0;
+    set_message_timer(c, message_slow);
 }

@@ -25,6 +25,7 @@
 #include "backoff.h"
 #include "buffer.h"
 #include "frame.h"
+#include "handshake.h"
 #include "list.h"
 #include "npipes.h"
 #include "outbox.h"
@@ -46,11 +47,14 @@ enum {
 typedef struct np_worker np_worker;
 typedef struct np_batch np_batch;
 
-typedef struct np_timer {
+typedef struct np_timer np_timer;
+typedef void np_timer_fire(np_timer *timer, np_batch *batch);
+
+struct np_timer {
     np_node node;
     int64_t deadline;
-    void (*fire)(struct np_timer *timer, np_batch *batch);
-} np_timer;
+    np_timer_fire *fire;
+};
 
 /* ---- connection -------------------------------------------------------- */
 
@@ -60,6 +64,7 @@ typedef struct np_timer {
  *             the next one waits for its time.  One that reconnects comes back
  *             here instead of CLOSED
  *   OPENING   accepted, on its way to its worker
+ *   GREETING  has a link; both ends have yet to prove that they have the key
  *   OPEN      CONNECTED is in a batch; reads and writes
  *   DRAINING  no more reads; waits for the outbox to empty, the peer to leave
  *             or the linger time to end
@@ -69,6 +74,7 @@ typedef struct np_timer {
 typedef enum np_state {
     NP_STATE_DIALING,
     NP_STATE_OPENING,
+    NP_STATE_GREETING,
     NP_STATE_OPEN,
     NP_STATE_DRAINING,
     NP_STATE_ABORTING,
@@ -85,7 +91,8 @@ enum {
     NP_REQUEST_READ = 32,       /* reading may go on: a read(), room in the backlog */
     NP_REQUEST_REFUSED = 64,    /* refusals has entries */
     NP_REQUEST_QUEUED = 128,    /* it is in the worker's posted list */
-    NP_REQUEST_REDIAL = 256     /* the host has seen the DISCONNECTED it had to see first */
+    NP_REQUEST_REDIAL = 256,    /* the host has seen the DISCONNECTED it had to see first */
+    NP_REQUEST_CROWDED = 512    /* it should make room for another one's handshake */
 };
 
 /* A broadcast that the connection could not take. */
@@ -112,55 +119,56 @@ typedef struct np_client {
     bool expired;                   /* the deadline cancelled the dial */
     bool reported;                  /* the failure of this time without connection was */
     bool first;                     /* it has neither been connected nor reported yet */
+    bool retry;                     /* a handshake failed, and another attempt is due */
     int64_t deadline;               /* INT64_MAX: none */
     int64_t opened;                 /* when it was connected last */
     np_backoff wait, reconnect;
 } np_client;
 
+/* What a connection has in addition until the key is proved.  Poller only. */
+typedef struct np_greeting {
+    np_connection *connection;
+    np_node node;                   /* in endpoint->unproved; endpoint->lock */
+    int64_t begun;                  /* constant */
+    int64_t deadline;
+    np_handshake shake;
+    np_error error;                 /* why it failed; reported when the last message went out */
+    bool listed;                    /* in batch->due */
+    unsigned failures;              /* of the host's, one after another */
+    struct np_greeting *due_next;
+} np_greeting;
+
 struct np_connection {
+    /* What every message needs comes first, so that it lies in few cache lines. */
     np_atomic_u32 refs;
     np_atomic_u32 requests;
     np_atomic_u32 visible;          /* np_state, as other threads may see it */
+    np_mutex lock;
     np_atomic_u64 pending;          /* bytes in the outbox */
     np_atomic_u64 backlog;          /* bytes in events not yet delivered */
     np_atomic_u32 paused;           /* by the host */
     np_endpoint *endpoint;
     np_worker *worker;
     np_client *client;              /* NULL: a server's */
+    np_greeting *greeting;          /* NULL: none is to be made, or it is over */
     void *user;
-    np_connection *posted_next;     /* guarded by worker->post_lock */
     np_connection *dirty_next;      /* batch's */
-    np_connection *touched_next;
-    np_node registry;               /* guarded by endpoint->lock */
 
     /* -- poller only -- */
+    np_connection *touched_next;
     np_state state;
-    np_operation read_op;
     bool reading, touched;
     bool connected;                 /* CONNECTED was reported, so DISCONNECTED will be */
     bool peer_gone, write_ended;
-    np_error error;                 /* the first failure; code NP_OK: none */
-    np_timer timer;
-    /* The message that is arriving. */
-    uint8_t header[NP_HEADER_MAX];
-    unsigned header_size;
+    unsigned header_size;           /* of the message that is arriving */
     np_buffer *arriving;
     size_t arrived;
     uint64_t expected;              /* its whole length */
-    /* A buffer the host must make or enlarge before reading goes on. */
-    size_t wanted_capacity;
-    const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
-    size_t wanted_size;
-    np_connection *wanted_next;
-    np_connection *doomed_next;
-    /* continuous_read=false: messages that no read() has asked for yet. */
-    np_buffer *held, **held_tail;
+    size_t wanted_capacity;         /* of a buffer the host must make before reading goes on */
+    uint64_t progress;              /* bytes read since the timer of its timeout was set */
+    np_operation read_op;
 
     /* -- guarded by lock -- */
-    np_mutex lock;
-    np_link link;
-    np_operation write_op;
-    np_outbox out;
     bool linked;                    /* link may be written to */
     bool aborted;                   /* operations were cancelled; none may start */
     bool writing;                   /* write_op is outstanding */
@@ -169,8 +177,25 @@ struct np_connection {
     bool above_high;
     bool dirty;                     /* in batch->dirty; changed by who delivers that batch */
     np_error write_error;
+    np_outbox out;
+    np_link link;
+    np_operation write_op;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
+
+    /* -- poller only -- */
+    np_error error;                 /* the first failure; code NP_OK: none */
+    np_timer timer;
+    uint8_t header[NP_HEADER_MAX];
+    const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
+    size_t wanted_size;
+    np_connection *wanted_next;
+    np_connection *doomed_next;
+    /* continuous_read=false: messages that no read() has asked for yet. */
+    np_buffer *held, **held_tail;
+
+    np_connection *posted_next;     /* guarded by worker->post_lock */
+    np_node registry;               /* guarded by endpoint->lock */
 };
 
 /* ---- batch ------------------------------------------------------------- */
@@ -187,6 +212,7 @@ struct np_batch {
     np_connection *dirty;           /* written to by the host inside deliver */
     np_connection *touched, **touched_tail;     /* to pump when all is done */
     np_connection *wanted;          /* need a buffer from the host */
+    np_greeting *due;               /* need the host's secrets */
     np_connection *doomed;          /* CLOSED; one reference each */
     np_batch *outer;                /* a batch this thread was already delivering */
 };
@@ -203,6 +229,7 @@ struct np_worker {
     np_completion completions[NP_COMPLETIONS];
     np_chunk_pool chunks;           /* poller only */
     np_list timers;                 /* by deadline; poller only */
+    np_list message_timers;         /* likewise; all have the same delay */
     const np_time_source *time;     /* what they go by; NULL: the system's */
     uint64_t random;                /* state of the jitter's generator; poller only */
     bool stopping;                  /* poller only: has begun to end its connections */
@@ -259,7 +286,7 @@ struct np_endpoint {
     np_config config;
     np_host host;
     np_atomic_u32 want_sent;
-    uint64_t append_limit;          /* bytes in an outbox that no limit is near */
+    uint64_t append_limit;          /* bytes in an outbox that no limit is near; 0: never */
     np_atomic_u32 phase;
     np_atomic_u32 forked;
     char address[NP_ADDRESS_MAX];
@@ -268,6 +295,9 @@ struct np_endpoint {
     np_cond ended;                  /* a worker drained, a guest left */
     np_list connections;
     size_t connection_count;        /* of those that have a link */
+    size_t greeting_count;          /* of those, the ones in a handshake */
+    np_list unproved;               /* of a server: those that have yet to prove the key, */
+    size_t unproved_count;          /* the oldest first */
     np_list slots;                  /* armed */
     bool listening, accept_paused;
     unsigned joined;                /* workers whose threads run */
@@ -335,6 +365,10 @@ bool np_inbound_buffer_ready(np_connection *c, np_buffer *buffer);
 void np_inbound_serve_reads(np_connection *c, np_batch *batch);
 /* True inside a message: its header or body is incomplete. */
 bool np_inbound_is_partial(const np_connection *c);
+/* The bytes that have come of it. */
+uint64_t np_inbound_partial_size(const np_connection *c);
+/* Sets or clears the timer of message_timeout_ns, as the message that arrives asks. */
+void np_inbound_watch(np_connection *c);
 void np_inbound_clear(np_connection *c);
 
 /* ---- outbound.c: accepted writes to the link --------------------------- */
@@ -356,8 +390,11 @@ void np_outbound_fail_all(np_connection *c, np_batch *batch, np_error error);
 
 np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const np_link *link);
 void np_connection_open(np_connection *c, np_batch *batch);
-/* The link is attached: reports CONNECTED, or ends it when it is closed already. */
+/* The link is attached: begins the handshake if there is to be one, or ends it
+ * when it is closed already. */
 void np_connection_opened(np_connection *c, np_batch *batch);
+/* Reports CONNECTED, or ends it likewise. */
+void np_connection_established(np_connection *c, np_batch *batch);
 /* Reports a failure; the first one is the connection's. */
 void np_connection_record(np_connection *c, np_batch *batch, np_error error);
 void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done);
@@ -374,12 +411,34 @@ void np_connection_post(np_connection *c, uint32_t requests);
 /* Has the poller report a write that was not accepted. */
 bool np_connection_refused(np_connection *c, np_error error, void *cookie);
 
+/* ---- greeting.c: the handshake of a connection; poller only ------------ */
+
+static inline bool np_endpoint_greets(const np_endpoint *endpoint) {
+    return endpoint->host.secrets.mac != NULL;
+}
+
+/* With endpoint's lock held.  False: no memory. */
+bool np_greeting_new_locked(np_connection *c);
+void np_greeting_end_locked(np_connection *c);
+/* More are in their handshakes than max_handshakes allows. */
+bool np_greeting_is_crowded_locked(const np_endpoint *endpoint);
+void np_greeting_make_room_locked(np_endpoint *endpoint);
+void np_greeting_crowded(np_connection *c, np_batch *batch);
+void np_greeting_begin(np_connection *c, np_batch *batch);
+void np_greeting_on_read(np_connection *c, np_batch *batch, const np_completion *done);
+void np_greeting_on_write(np_connection *c, np_batch *batch, const np_completion *done);
+void np_greeting_pump(np_connection *c, np_batch *batch);
+/* Steps of the batch's handshakes; with the host's lock. */
+void np_greeting_steps(np_batch *batch);
+
 /* ---- accept.c: instances and max_instances ----------------------------- */
 
 np_code np_accept_start(np_endpoint *endpoint, np_error *error);
 /* Arms as many instances as configuration allows; endpoint's lock held.
  * Failures become events where batch is not NULL. */
 np_code np_accept_arm_locked(np_endpoint *endpoint, np_batch *batch, np_error *error);
+/* There is room again; endpoint's lock held. */
+void np_accept_again_locked(np_endpoint *endpoint, np_batch *batch);
 void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion *done);
 /* The connection has ended: closes its link, or reuses it for the next client. */
 void np_accept_reuse(np_connection *c, np_batch *batch);
@@ -391,6 +450,10 @@ void np_client_on_requests(np_connection *c, np_batch *batch, uint32_t requests)
 void np_client_completed(np_connection *c, np_batch *batch, const np_completion *done);
 /* The connection is being aborted while it dials. */
 void np_client_cancel(np_connection *c);
+/* It is connected. */
+void np_client_established(np_connection *c);
+/* The handshake failed: reports it where it is time to, and ends the link. */
+void np_client_refused(np_connection *c, np_batch *batch, np_error error);
 /* It is to be made again; connection's lock held. */
 bool np_client_goes_on_locked(const np_connection *c);
 /* The connection has ended: closes its link.  `again`: it is DIALING now, until
@@ -435,6 +498,9 @@ void np_worker_process(np_worker *worker, np_batch *batch, size_t count);
 int64_t np_worker_now(const np_worker *worker);
 /* Poller only, like the timers' ends. */
 void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns);
+/* The same for a message's timeout, which may be that of thousands of
+ * connections at once: without a search for its place. */
+void np_timer_append(np_worker *worker, np_timer *timer, int64_t delay_ns);
 void np_timer_clear(np_timer *timer);
 
 /* ---- guest.c: the lease ------------------------------------------------ */

@@ -50,16 +50,37 @@ typedef enum np_code {
     NP_E_EOF,           /* the peer closed between messages: orderly */
     NP_E_BROKEN,        /* the peer went away with value bytes not handed over */
     NP_E_CANCELED,      /* closed or stopped here before it could be done */
-    NP_E_TIMEOUT,
+    NP_E_TIMEOUT,       /* of a read: value bytes of a message had come, and the next NP_PROGRESS,
+                           or its end, did not within limit nanoseconds */
     NP_E_STATE,         /* not now: not started, or already inside run */
     NP_E_FORKED,        /* a child of fork can't use its parent's endpoint */
     NP_E_NOT_FOUND,     /* nobody serves the address; limit: milliseconds it was waited for */
     NP_E_BUSY,          /* somebody does, and has no room for another client; limit likewise */
     NP_E_OWNER,         /* the server is another user's; value: its uid (Linux) */
     NP_E_HALF_SENT,     /* a send ended inside a message: no more can be sent */
+    NP_E_GROUP,         /* access_group can't be: value: an np_group_reason */
+    NP_E_AUTH,          /* the peer did not prove the key: value: an np_auth_reason */
     NP_E_INTERRUPTED,   /* not an error: the host may look for signals, and go on */
-    NP_WANTED           /* not an error: np_channel_room is due */
+    NP_WANTED,          /* not an error: np_channel_room is due */
+    NP_REFUSED          /* not an error of the call: a client was, and it can go on */
 } np_code;
+
+typedef enum np_group_reason {
+    NP_GROUP_UNKNOWN = 1,
+    NP_GROUP_PLACE,     /* the address is one that its members can't reach */
+    NP_GROUP_OTHERS     /* this user is not in it */
+} np_group_reason;
+
+typedef enum np_auth_reason {
+    NP_AUTH_WRONG = 1,  /* its answer is not what the key gives */
+    NP_AUTH_REJECTED,   /* it said that ours is not */
+    NP_AUTH_FORM,       /* what it sent belongs to no handshake */
+    NP_AUTH_DIGEST,     /* it wants a digest that is not there; limit 1: MD5 */
+    NP_AUTH_MIRROR,     /* it had us answer a challenge of our own side */
+    NP_AUTH_SLOW,       /* not within limit seconds */
+    NP_AUTH_LEFT,       /* it left before the end */
+    NP_AUTH_CROWDED     /* more than limit at once; it was in it for longest */
+} np_auth_reason;
 
 typedef enum np_activity {
     NP_DOING_NOTHING = 0,
@@ -87,7 +108,8 @@ typedef enum np_access_kind {
     NP_ACCESS_USER = 0,     /* this user (and SYSTEM; and root) */
     NP_ACCESS_EVERYONE,
     NP_ACCESS_SDDL,         /* Windows: access_sddl */
-    NP_ACCESS_MODE          /* Linux: access_mode */
+    NP_ACCESS_MODE,         /* Linux: access_mode */
+    NP_ACCESS_GROUP         /* Linux: access_group, and this user */
 } np_access_kind;
 
 /* What timers go by, for tests that have no time to wait.  Both functions are
@@ -113,13 +135,16 @@ typedef struct np_config {
     size_t max_instances;           /* connections at once; 0: unbounded */
     size_t listeners;               /* instances kept waiting */
     uint64_t max_message_size;      /* bytes one received message may have */
+    int64_t message_timeout_ns;     /* for each NP_PROGRESS bytes of a message; 0: no limit */
     uint64_t write_high_water;      /* bytes; 0: never pause reading (clients never do) */
     uint64_t max_pending_bytes;     /* bytes that may wait to go out per connection */
     size_t kernel_buffer_size;      /* bytes; 0: the system's */
     uint32_t spin_us;               /* poll this long before sleeping */
+    size_t max_handshakes;          /* clients at once that have yet to prove the key */
     np_access_kind access;
     unsigned access_mode;
     const char *access_sddl;        /* UTF-8; read by np_endpoint_listen only */
+    const char *access_group;       /* a name or a number; likewise */
     /* Of connections made by np_endpoint_connect: */
     bool owner_only;                /* the server must be this user's */
     bool reconnect;                 /* connect again until closed or stopped */
@@ -155,6 +180,23 @@ bool np_buffer_drop(np_buffer *buffer);
 /* Frees the handle of a host buffer whose owner was taken out of it. */
 void np_buffer_free(np_buffer *buffer);
 
+/* ---- keys -------------------------------------------------------------- */
+
+enum { NP_MAC_MAX = 64 };
+
+/* What a handshake takes, so that both ends prove that they have the host's key:
+ * the engine has no cryptography of its own. */
+typedef struct np_secrets {
+    void *user;
+    /* False: it could not now, and is to be asked again. */
+    bool (*random)(void *user, uint8_t *out, size_t size);
+    /* HMAC of a message: its size; 0: this digest is not there; -1: like false. */
+    int (*mac)(void *user, const char *digest, const uint8_t *message, size_t size,
+               uint8_t out[NP_MAC_MAX]);
+    /* In a time that does not tell where they differ. */
+    bool (*equal)(void *user, const uint8_t *a, const uint8_t *b, size_t size);
+} np_secrets;
+
 /* ---- events ------------------------------------------------------------ */
 
 typedef enum np_event_kind {
@@ -184,8 +226,8 @@ typedef struct np_event {
     } u;
 } np_event;
 
-/* What the engine asks of its host.  deliver, buffer_new and discard are only
- * called between enter and leave, on a thread that np_host.thread_begin or a
+/* What the engine asks of its host.  deliver, buffer_new, discard and those of
+ * secrets are only called between enter and leave, on a thread that np_host.thread_begin or a
  * guest (np_endpoint_run, _dispatch, _stop) introduced as `thread`. */
 typedef struct np_host {
     void *user;
@@ -206,6 +248,8 @@ typedef struct np_host {
     /* Events begin to wait for np_endpoint_dispatch or _drive; optional.  On a
      * worker, outside the host's lock. */
     void (*waiting)(void *user, void *thread);
+    /* mac NULL: connections begin without a handshake. */
+    np_secrets secrets;
     /* The last call: nothing of the endpoint is left. */
     void (*released)(void *user);
 } np_host;
@@ -320,8 +364,8 @@ const char *np_connection_address(const np_connection *connection);
  * it goes out with the batch, else at once.  Empty messages are sent. */
 np_code np_connection_write(np_connection *connection, const void *data, size_t size,
                             np_buffer *hold, void *cookie, np_error *error);
-/* The same for what most writes are: a message without a cookie that joins what
- * was already written to the connection in this batch.  False, and nothing has
+/* The same for what most writes are: a small message without a cookie, to the
+ * connection of an event of this thread's batch.  False, and nothing has
  * happened, where it is not such a one or does not fit. */
 bool np_connection_append(np_connection *connection, const void *data, size_t size);
 /* A message of several that go out together. */
@@ -377,5 +421,12 @@ void np_fork_child(void);
 
 #define NP_ADDRESS_MAX 1024
 #define NP_LINGER_NS INT64_C(5000000000)
+#define NP_HANDSHAKE_NS INT64_C(5000000000)
+/* One that is in a handshake for less than this makes room for nobody. */
+#define NP_HANDSHAKE_GRACE_NS INT64_C(100000000)
+/* What a peer has for its next message at least, where it was this process that
+ * took its time. */
+#define NP_HANDSHAKE_STEP_NS INT64_C(1000000000)
+#define NP_PROGRESS (64 << 10)
 
 #endif

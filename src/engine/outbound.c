@@ -127,6 +127,22 @@ static np_code check_locked(np_connection *c, uint64_t size, np_error *error) {
     return NP_OK;
 }
 
+/* A buffer that holds the message's bytes, or NULL: they are copied to where
+ * all small ones are. */
+static bool hold(const np_message *m, np_buffer **held) {
+    *held = m->hold;
+    if (*held) {
+        np_buffer_retain(*held);
+    } else if (m->size >= NP_HOLD_SIZE) {
+        *held = np_buffer_new(m->size);
+        if (!*held)
+            return false;
+        memcpy((*held)->data, m->data, m->size);
+        (*held)->size = m->size;
+    }
+    return true;
+}
+
 static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_message *m,
                           void *cookie, bool report, np_error *error) {
     bool framed = NP_LINK_FRAMED && !c->endpoint->config.byte_mode;
@@ -134,16 +150,9 @@ static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_messag
     if (!report && !m->hold && size < NP_HOLD_SIZE
         && np_outbox_extend(&c->out, m->data, (uint32_t)size))
         return NP_OK;
-    np_buffer *held = m->hold;
-    if (held) {
-        np_buffer_retain(held);
-    } else if (size >= NP_HOLD_SIZE) {
-        held = np_buffer_new(size);
-        if (!held)
-            return refuse(NP_E_MEMORY, error, size, 0);
-        memcpy(held->data, m->data, size);
-        held->size = size;
-    }
+    np_buffer *held;
+    if (!hold(m, &held))
+        return refuse(NP_E_MEMORY, error, size, 0);
     uint8_t header[NP_HEADER_MAX];
     unsigned header_size = framed ? np_frame_encode(header, size) : 0;
     np_record record = {.cookie = cookie, .held = held, .report = report};
@@ -154,6 +163,52 @@ static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_messag
     return refuse(NP_E_MEMORY, error, size, 0);
 }
 
+static void release_held(np_connection *c, np_message *messages, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (messages[i].hold && np_buffer_drop(messages[i].hold))
+            np_delivery_trash(c->endpoint, messages[i].hold);
+    free(messages);
+}
+
+/* The messages with the large ones held: a copy of the list, or NULL. */
+static np_message *hold_large(np_connection *c, const np_message *messages, size_t count) {
+    np_message *held = malloc(count * sizeof *held);
+    bool done = held != NULL;
+    size_t n = 0;
+    for (; n < count && done; n++) {
+        held[n] = messages[n];
+        done = hold(&messages[n], &held[n].hold);
+    }
+    if (done)
+        return held;
+    release_held(c, held, held ? n : 0);
+    return NULL;
+}
+
+/* Everything that may fail is done before the first of them is added. */
+static np_code add_many_locked(np_connection *c, np_chunk_pool *pool, const np_message *messages,
+                               size_t count, void *cookie, bool report, np_error *error) {
+    size_t bytes = 0;
+    bool large = false;
+    for (size_t i = 0; i < count; i++) {
+        bool here = messages[i].size >= NP_HOLD_SIZE;
+        large |= here;
+        bytes += NP_HEADER_MAX + (here ? 0 : messages[i].size);
+    }
+    np_message *held = large ? hold_large(c, messages, count) : NULL;
+    np_code code = NP_OK;
+    if (bytes > NP_MERGED_MAX || (large && !held)
+        || !np_outbox_reserve(&c->out, pool, (uint32_t)count, bytes, report))
+        code = refuse(NP_E_MEMORY, error, bytes, 0);
+    for (size_t i = 0; i < count && code == NP_OK; i++) {
+        bool last = i + 1 == count;
+        code = add_locked(c, pool, held ? &held[i] : &messages[i], last ? cookie : NULL,
+                          last && report, error);
+    }
+    release_held(c, held, held ? count : 0);
+    return code;
+}
+
 /* The last of several carries the cookie, and is the one that is reported. */
 static np_code add_all_locked(np_connection *c, np_chunk_pool *pool, const np_message *messages,
                               size_t count, void *cookie, np_error *error) {
@@ -161,12 +216,20 @@ static np_code add_all_locked(np_connection *c, np_chunk_pool *pool, const np_me
     for (size_t i = 0; i < count; i++)
         total += messages[i].size;
     np_code code = check_locked(c, total, error);
+    if (code != NP_OK)
+        return code;
     bool report = cookie || np_load32(&c->endpoint->want_sent);
-    for (size_t i = 0; i < count && code == NP_OK; i++) {
-        bool last = i + 1 == count;
-        code = add_locked(c, pool, &messages[i], last ? cookie : NULL, last && report, error);
-    }
-    return code;
+    return count == 1 ? add_locked(c, pool, messages, cookie, report, error)
+                      : add_many_locked(c, pool, messages, count, cookie, report, error);
+}
+
+/* The batch that this thread delivers has written to the connection. */
+static void soil_locked(np_connection *c, np_batch *batch) {
+    if (c->dirty)
+        return;
+    c->dirty = true;
+    c->dirty_next = batch->dirty;
+    batch->dirty = c;
 }
 
 np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
@@ -180,11 +243,7 @@ np_code np_outbound_write(np_connection *c, const np_message *messages, size_t c
         if (in_batch) {
             np_store64(&c->pending, c->out.bytes);
             note_high_locked(c);
-            if (!c->dirty) {
-                c->dirty = true;
-                c->dirty_next = batch->dirty;
-                batch->dirty = c;
-            }
+            soil_locked(c, batch);
         } else {
             np_outbound_flush_locked(c, pool);
         }
@@ -195,13 +254,19 @@ np_code np_outbound_write(np_connection *c, const np_message *messages, size_t c
 
 bool np_connection_append(np_connection *c, const void *data, size_t size) {
     const np_endpoint *ep = c->endpoint;
-    const np_batch *batch = np_current_batch;
-    if (!batch || batch->worker != c->worker || !c->dirty || size >= NP_HOLD_SIZE
+    np_batch *batch = np_current_batch;
+    if (!batch || batch->worker != c->worker || size >= NP_HOLD_SIZE
         || np_load32(&ep->want_sent) || np_load32(&ep->forked))
         return false;
     np_mutex_lock(&c->lock);
-    bool done = !c->write_closed && c->out.bytes + size < ep->append_limit
-                && np_outbox_extend(&c->out, data, (uint32_t)size);
+    np_outbox *out = &c->out;
+    bool done = !c->write_closed && out->bytes + size < ep->append_limit
+                && (out->count || np_outbox_begin(out, batch->chunks, size))
+                && np_outbox_extend(out, data, (uint32_t)size);
+    if (done) {
+        np_store64(&c->pending, out->bytes);
+        soil_locked(c, batch);
+    }
     np_mutex_unlock(&c->lock);
     return done;
 }

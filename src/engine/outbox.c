@@ -10,10 +10,12 @@ enum {
     RECORDS_KEPT = 8
 };
 
-static bool reserve_record(np_outbox *out) {
-    if (out->count < out->capacity)
+static bool reserve_records(np_outbox *out, uint32_t count) {
+    if (out->count + count <= out->capacity)
         return true;
     uint32_t capacity = out->capacity ? out->capacity * 2 : 1;
+    while (capacity < out->count + count)
+        capacity *= 2;
     np_record *records = malloc(capacity * sizeof *records);
     if (!records)
         return false;
@@ -28,8 +30,8 @@ static bool reserve_record(np_outbox *out) {
 
 /* Room for the sent list is made when a record is added, so that handing over
  * can't fail. */
-static bool reserve_sent(np_outbox *out) {
-    size_t needed = out->sent_count + out->count + 1;
+static bool reserve_sent(np_outbox *out, uint32_t records) {
+    size_t needed = out->sent_count + out->count + records;
     if (needed <= out->sent_capacity)
         return true;
     size_t capacity = needed * 2;
@@ -74,13 +76,31 @@ static void enter_extensions(np_outbox *out) {
     out->extendable = r->inline_size < NP_MERGED_MAX;
 }
 
+bool np_outbox_begin(np_outbox *out, np_chunk_pool *pool, size_t size) {
+    if (!reserve_records(out, 1) || !reserve_bytes(out, pool, size + NP_HEADER_MIN))
+        return false;
+    out->records[out->head] = (np_record){0};
+    out->count = 1;
+    out->extendable = true;
+    out->entered = 0;
+    return true;
+}
+
+bool np_outbox_reserve(np_outbox *out, np_chunk_pool *pool, uint32_t records, size_t bytes,
+                       bool report) {
+    enter_extensions(out);
+    out->extendable = false;        /* the last chunk may be another one from here on */
+    return reserve_records(out, records) && (!report || reserve_sent(out, records))
+           && (!bytes || reserve_bytes(out, pool, bytes));
+}
+
 bool np_outbox_add(np_outbox *out, np_chunk_pool *pool, const np_record *record,
                    const uint8_t *header, unsigned header_size, const void *data, size_t size,
                    bool merge) {
     np_buffer *held = record->held;
     size_t inline_size = header_size + (held ? 0 : size);
     enter_extensions(out);
-    if (!reserve_record(out) || (record->report && !reserve_sent(out)))
+    if (!reserve_records(out, 1) || (record->report && !reserve_sent(out, 1)))
         return false;
     if (inline_size) {
         uint8_t *to = reserve_bytes(out, pool, inline_size);
@@ -207,6 +227,19 @@ np_record np_outbox_pop(np_outbox *out, np_chunk_pool *pool) {
     return r;
 }
 
+/* What most advances are: all of one record, which lies in one chunk. */
+static bool take_all(np_outbox *out, np_chunk_pool *pool, uint64_t n, np_tally *whole) {
+    const np_record *r = &out->records[out->head];
+    if (n != out->bytes || out->count != 1 || out->first != out->last || r->held || r->report)
+        return false;
+    whole->messages += r->messages;
+    whole->bytes += r->payload;
+    out->bytes = out->head_taken = 0;
+    out->count = 0;
+    settle(out, pool);
+    return true;
+}
+
 void np_outbox_advance(np_outbox *out, np_chunk_pool *pool, uint64_t n, bool one,
                        np_buffer **released, np_tally *whole) {
     enter_extensions(out);
@@ -214,6 +247,8 @@ void np_outbox_advance(np_outbox *out, np_chunk_pool *pool, uint64_t n, bool one
         out->chunk_hint = n < CHUNK_LARGE ? (uint32_t)n : CHUNK_LARGE;
     else
         out->chunk_hint -= out->chunk_hint / 16;
+    if (take_all(out, pool, n, whole))
+        return;
     while (out->count) {
         const np_record *head = &out->records[out->head];
         uint64_t rest = head->size - out->head_taken;

@@ -48,6 +48,13 @@ typedef struct np_outbox {
 bool np_outbox_add(np_outbox *out, np_chunk_pool *pool, const np_record *record,
                    const uint8_t *header, unsigned header_size, const void *data, size_t size,
                    bool merge);
+/* Of an empty outbox: makes a record without bytes, for np_outbox_extend to put
+ * messages into, the first of them one of `size` bytes.  False: no memory. */
+bool np_outbox_begin(np_outbox *out, np_chunk_pool *pool, size_t size);
+/* Makes room for so many records that are added next, with `bytes` in the chunks
+ * altogether, so that none of these can fail.  False: no memory. */
+bool np_outbox_reserve(np_outbox *out, np_chunk_pool *pool, uint32_t records, size_t bytes,
+                       bool report);
 /* Extends the last record by one framed message, where that is possible without
  * memory and nobody asks about either: most writes of a batch.  What the record
  * gains by it is entered when the record is next looked at. */

@@ -26,6 +26,8 @@ static inline int64_t np_wait_left(const np_wait *wait) {
     return wait->deadline > now ? wait->deadline - now : 0;
 }
 
+enum { NP_WIRES_WAITED = 41 };      /* by np_wire_listener_wait at once */
+
 #include "wire_types.h"
 
 /* A wait ends with NP_OK, NP_E_TIMEOUT, NP_E_INTERRUPTED (a system signal, or
@@ -56,6 +58,11 @@ intptr_t np_wire_handle(const np_wire *wire);
  * NP_E_EOF: the peer closed.  One thread at a time. */
 np_code np_wire_receive(np_wire *wire, uint8_t *to, size_t size, const np_wait *wait, size_t *got,
                         uint64_t *left, int *os);
+/* The same without waiting: NP_E_TIMEOUT when nothing is there yet.  Where the
+ * system needs `to` until then, it is the wire's up to the call that gets more,
+ * with the same arguments, or to np_wire_close; the wire must not move. */
+np_code np_wire_receive_some(np_wire *wire, uint8_t *to, size_t size, size_t *got,
+                             uint64_t *left, int *os);
 /* Takes whole messages that are there and fit, without waiting, into `chunk`:
  * at most max of them.  *count 0: none is there, or the first does not fit. */
 np_code np_wire_take(np_wire *wire, uint8_t *chunk, size_t capacity, uint64_t limit,
@@ -79,8 +86,13 @@ bool np_wire_send_stop(np_wire *wire);
 /* Claims the address as np_listener_open does. */
 np_code np_wire_listen(np_wire_listener *listener, const np_config *config, const char *address,
                        np_error *error);
-/* Waits for a client that config->access lets in.  One thread at a time. */
+/* Waits for a client that config->access lets in.  One thread at a time.  With
+ * NP_AT_ONCE it only looks. */
 np_code np_wire_accept(np_wire_listener *listener, const np_wait *wait, np_wire *out, int *os);
+/* Waits until np_wire_accept, if clients, or np_wire_receive_some of one of the
+ * wires may find something. */
+np_code np_wire_listener_wait(np_wire_listener *listener, bool clients, np_wire *const *wires,
+                              size_t count, const np_wait *wait, int *os);
 /* Withdraws the address.  No call may be inside.  Does nothing the second time. */
 void np_wire_unlisten(np_wire_listener *listener);
 /* In a child of fork: it may accept as well, but the address is the parent's. */

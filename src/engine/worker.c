@@ -22,25 +22,38 @@ void np_timer_set(np_worker *worker, np_timer *timer, int64_t delay_ns) {
     np_list_insert_before(at->next, &timer->node);
 }
 
+void np_timer_append(np_worker *worker, np_timer *timer, int64_t delay_ns) {
+    timer->deadline = np_worker_now(worker) + delay_ns;
+    np_list_remove(&timer->node);
+    np_list_append(&worker->message_timers, &timer->node);
+}
+
 void np_timer_clear(np_timer *timer) { np_list_remove(&timer->node); }
 
+static np_timer *first_of(const np_list *list) {
+    return np_list_empty(list) ? NULL : NP_ENTRY(list->next, np_timer, node);
+}
+
+/* NULL: none is set. */
+static np_timer *first_timer(const np_worker *worker) {
+    np_timer *a = first_of(&worker->timers), *b = first_of(&worker->message_timers);
+    return !a || (b && b->deadline < a->deadline) ? b : a;
+}
+
 static int64_t until_timer(const np_worker *worker, int64_t timeout_ns) {
-    if (np_list_empty(&worker->timers))
+    const np_timer *first = first_timer(worker);
+    if (!first)
         return timeout_ns;
-    int64_t left = NP_ENTRY(worker->timers.next, np_timer, node)->deadline - np_worker_now(worker);
+    int64_t left = first->deadline - np_worker_now(worker);
     if (left < 0)
         left = 0;
     return timeout_ns < 0 || left < timeout_ns ? left : timeout_ns;
 }
 
 static void fire_timers(np_worker *worker, np_batch *batch) {
-    if (np_list_empty(&worker->timers))
-        return;
-    int64_t now = np_worker_now(worker);
-    while (!np_list_empty(&worker->timers)) {
-        np_timer *timer = NP_ENTRY(worker->timers.next, np_timer, node);
-        if (timer->deadline > now)
-            return;
+    np_timer *timer = first_timer(worker);
+    int64_t now = timer ? np_worker_now(worker) : 0;
+    for (; timer && timer->deadline <= now; timer = first_timer(worker)) {
         np_list_remove(&timer->node);
         timer->fire(timer, batch);
     }
@@ -69,7 +82,8 @@ static np_connection *take_posted(np_worker *worker) {
 static bool is_empty(np_worker *worker) {
     np_endpoint *ep = worker->endpoint;
     np_batch *batch = &worker->batch;
-    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted)
+    if (!worker->stopping || batch->count || batch->touched || batch->doomed || batch->wanted
+        || batch->due)
         return false;
     np_mutex_lock(&ep->lock);
     bool empty = worker->live == 0 && worker->armed == 0;
@@ -175,14 +189,15 @@ void np_worker_poll(np_worker *worker, void *thread, int64_t timeout_ns, bool qu
     if (stops_now)
         begin_stop(worker, batch);
     /* A worker that begins to stop may have nothing left that would wake it. */
-    if (batch->count || batch->touched || stops_now)
+    if (batch->count || batch->touched || batch->due || stops_now)
         timeout_ns = 0;
     size_t count = wait(worker, until_timer(worker, timeout_ns), queue);
     np_worker_process(worker, batch, count);
     fire_timers(worker, batch);
     np_delivery_run(batch, thread, queue, round);
     round->idle = count == 0 && round->delivered == 0;
-    round->attention = !queue && np_swap32(&worker->endpoint->attention, 0);
+    round->attention = !queue && np_load32(&worker->endpoint->attention)
+                       && np_swap32(&worker->endpoint->attention, 0);
     if (np_load32(&worker->endpoint->forked))
         return;
     if (is_empty(worker) && !np_load32(&worker->drained)) {

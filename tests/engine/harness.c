@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "atomic.h"
+#include "npipes.h"
 #include "sync.h"
 #include "system.h"
 
@@ -105,6 +106,7 @@ static const char *mode_name(mode m) {
     case MODE_MANY: return " [many]";
     case MODE_RUN: return " [run]";
     case MODE_DISPATCH: return " [dispatch]";
+    case MODE_DRIVE: return " [drive]";
     default: return "";
     }
 }
@@ -137,7 +139,7 @@ static bool selected(int argc, char **argv) {
 static void run_modes(const test *t, int argc, char **argv, totals *sum) {
     unsigned modes = t->modes ? t->modes : 1;
     for (unsigned bit = 1; bit <= modes; bit <<= 1) {
-        if (!(modes & bit))
+        if (!(modes & bit) || (bit == MODE_DRIVE && !np_endpoint_can_be_driven()))
             continue;
         current_mode = t->modes ? (mode)bit : MODE_NONE;
         np_mutex_lock(&output);

@@ -20,8 +20,9 @@ typedef enum mode {
     MODE_MANY = 2,          /* four of them, and no host lock: events run in parallel */
     MODE_RUN = 4,           /* marshalled, a thread inside run */
     MODE_DISPATCH = 8,      /* marshalled, a thread that dispatches when told */
+    MODE_DRIVE = 16,        /* driven by a thread of the test's, where that can be */
     FREE_MODES = MODE_FREE | MODE_MANY,
-    EVERY_MODE = FREE_MODES | MODE_RUN | MODE_DISPATCH
+    EVERY_MODE = FREE_MODES | MODE_RUN | MODE_DISPATCH | MODE_DRIVE
 } mode;
 
 typedef struct test {

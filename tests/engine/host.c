@@ -341,10 +341,17 @@ static bool deliver(void *user, void *thread, np_event *events, size_t count) {
 
 static void released(void *user) { np_add32(&((server *)user)->released, 1); }
 
+static void check_inside(void *user) { CHECK(is_inside(user)); }
+
 np_host host_of(server *s) {
+    if (s->keys) {
+        s->keys->check = check_inside;
+        s->keys->user = s;
+    }
     return (np_host){
         .user = s, .thread_begin = thread_begin, .thread_end = thread_end, .enter = enter,
         .leave = leave, .deliver = deliver, .buffer_new = buffer_new, .discard = discard,
         .interrupted = interrupted, .released = released,
+        .secrets = s->keys ? keyring_secrets(s->keys) : (np_secrets){0},
     };
 }

@@ -14,13 +14,29 @@ server *server_new(void) {
         abort();
     np_config_init(&s->config);
     mode m = harness_mode();
-    s->config.marshalled = m == MODE_RUN || m == MODE_DISPATCH;
+    s->config.marshalled = m == MODE_RUN || m == MODE_DISPATCH || m == MODE_DRIVE;
+    s->config.driven = m == MODE_DRIVE;
     s->config.threads = m == MODE_MANY ? 4 : 1;
     s->locks = m != MODE_MANY;
     np_mutex_init(&s->host_lock);
     np_mutex_init(&s->guard);
     system_name(s->name, sizeof s->name);
     return s;
+}
+
+/* What an event loop does: calls when the port is readable, and when it was told to. */
+static void drive(server *s, void *thread) {
+    enum { LOOK_MS = 5 };
+    intptr_t waitable = np_endpoint_waitable(s->endpoint);
+    int64_t next = 0, due = 0;
+    while (!np_load32(&s->ended)) {
+        bool late = next >= 0 && np_now() >= due;
+        if (!late && !system_waitable(waitable, LOOK_MS))
+            continue;
+        if (np_endpoint_drive(s->endpoint, thread, &next) < 0)
+            system_sleep(1);
+        due = np_now() + next;
+    }
 }
 
 static void run_guest(void *arg) {
@@ -30,6 +46,10 @@ static void run_guest(void *arg) {
         do
             s->guest_result = np_endpoint_run(s->endpoint, thread, -1);
         while (s->guest_result != NP_RUN_STOPPED && s->guest_result != NP_RUN_BUSY);
+        return;
+    }
+    if (harness_mode() == MODE_DRIVE) {
+        drive(s, thread);
         return;
     }
     intptr_t waitable = np_endpoint_waitable(s->endpoint);

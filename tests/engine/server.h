@@ -8,6 +8,7 @@
 #include "client.h"
 #include "harness.h"
 #include "npipes.h"
+#include "secrets.h"
 #include "sync.h"
 #include "traffic.h"
 
@@ -43,6 +44,7 @@ struct server {
     bool take_messages;             /* keeps the buffers of messages */
     bool no_guest;                  /* the test itself runs, or dispatches */
     bool dials;                     /* it is a manager of clients: server_dial */
+    keyring *keys;                  /* not NULL: connections begin with a handshake */
     void *user;
 
     np_endpoint *endpoint;

@@ -16,6 +16,7 @@ extern const test close_tests[];
 extern const test stop_tests[];
 extern const test run_tests[];
 extern const test dispatch_tests[];
+extern const test drive_tests[];
 extern const test start_tests[];
 extern const test channel_tests[];
 extern const test client_tests[];
@@ -23,5 +24,8 @@ extern const test dial_tests[];
 extern const test dial_contract_tests[];
 extern const test backoff_tests[];
 extern const test reconnect_tests[];
+extern const test handshake_tests[];
+extern const test greeting_tests[];
+extern const test lobby_tests[];
 
 #endif

@@ -278,7 +278,7 @@ static np_code accept_code(np_door *door, int timeout_ms, np_channel **out) {
     np_error error;
     np_code code;
     do {
-        code = np_door_accept(door, &w, out, &error);
+        code = np_door_accept(door, NULL, &w, out, &error);
     } while (code == NP_E_INTERRUPTED);
     return code;
 }

@@ -91,6 +91,44 @@ static void writes_that_nobody_asks_about_become_one(void) {
     np_outbox_clear(&out);
 }
 
+/* As np_connection_append does it. */
+static void extend(np_outbox *out, const char *text) {
+    uint32_t size = (uint32_t)strlen(text);
+    if (!out->count)
+        CHECK(np_outbox_begin(out, NULL, size));
+    CHECK(np_outbox_extend(out, text, size));
+}
+
+static void an_empty_outbox_can_be_extended(void) {
+    np_outbox out = {0};
+    np_buffer *released = NULL;
+    np_tally whole = {0};
+    np_slice slice;
+    for (uint64_t round = 1; round <= 3; round++) {
+        extend(&out, "ab");
+        extend(&out, "cde");
+        CHECK_EQUAL(out.bytes, 13);
+        REQUIRE_EQUAL(np_outbox_gather(&out, &slice, 1, false), 1);
+        REQUIRE_EQUAL(slice.size, 13);
+        CHECK(memcmp(slice.data, "\0\0\0\2ab\0\0\0\3cde", 13) == 0);
+        np_outbox_advance(&out, NULL, 13, false, &released, &whole);
+        CHECK_EQUAL(whole.messages, 2 * round);
+        CHECK_EQUAL(whole.bytes, 5 * round);
+        CHECK(out.count == 0 && out.bytes == 0);
+    }
+    extend(&out, "ab");
+    np_outbox_advance(&out, NULL, 4, false, &released, &whole);
+    CHECK_EQUAL(whole.messages, 6);
+    extend(&out, "cde");
+    add(&out, "", "f", &out, true);
+    CHECK_EQUAL(out.bytes, 10);
+    np_outbox_advance(&out, NULL, 10, false, &released, &whole);
+    CHECK_EQUAL(whole.messages, 9);
+    CHECK_EQUAL(whole.bytes, 21);
+    CHECK_EQUAL(out.sent_count, 1);
+    np_outbox_clear(&out);
+}
+
 static void held_buffers_are_released_when_they_went_out(void) {
     np_outbox out = {0};
     np_tally whole = {0};
@@ -208,13 +246,38 @@ static void any_progress_keeps_the_stream(void) {
     free(stream);
 }
 
+/* The room may be in another chunk than the one the last write ends in. */
+static void what_was_reserved_goes_on_where_the_last_write_ends(void) {
+    char text[600] = "";
+    np_outbox out = {0};
+    add(&out, "head", "a", NULL, true);
+    CHECK(np_outbox_extend(&out, "b", 1));
+    CHECK(np_outbox_reserve(&out, NULL, 3, sizeof text, true));
+    const np_chunk *last = out.last;
+    CHECK(last != out.first && out.capacity >= 4 && out.sent_capacity >= 4);
+    CHECK(!np_outbox_extend(&out, "c", 1));
+    memset(text, 'x', sizeof text - 10);
+    np_record r = {.cookie = &out, .report = true};
+    CHECK(np_outbox_add(&out, NULL, &r, NULL, 0, text, strlen(text), true));
+    CHECK(out.last == last);
+    CHECK_EQUAL(out.bytes, 5 + 5 + strlen(text));
+    np_slice slices[4];
+    REQUIRE_EQUAL(np_outbox_gather(&out, slices, 4, false), 2);
+    CHECK(slices[0].size == 10 && memcmp(slices[0].data, "heada\0\0\0\1b", 10) == 0);
+    CHECK(slices[1].size == strlen(text) && slices[1].data[0] == 'x');
+    np_outbox_clear(&out);
+}
+
 const test outbox_tests[] = {
     {"writes go out in order", writes_go_out_in_order, 0},
     {"writes that nobody asks about become one", writes_that_nobody_asks_about_become_one, 0},
+    {"an empty outbox can be extended", an_empty_outbox_can_be_extended, 0},
     {"held buffers are released when they went out", held_buffers_are_released_when_they_went_out, 0},
     {"the last reference of a host's buffer is handed back",
      the_last_reference_of_the_hosts_buffer_is_handed_back, 0},
     {"one write at a time keeps boundaries", one_at_a_time_keeps_boundaries, 0},
+    {"what was reserved goes on where the last write ends",
+     what_was_reserved_goes_on_where_the_last_write_ends, 0},
     {"any progress keeps the stream", any_progress_keeps_the_stream, 0},
     {0},
 };

@@ -48,6 +48,27 @@ static void timers_are_kept_by_deadline(void) {
     free(w);
 }
 
+static void timers_of_messages_need_no_search(void) {
+    np_timer timers[TIMERS];
+    np_worker *w = calloc(1, sizeof *w);
+    REQUIRE(w != NULL);
+    np_list_init(&w->timers);
+    np_list_init(&w->message_timers);
+    for (unsigned i = 0; i < TIMERS; i++) {
+        np_list_init(&timers[i].node);
+        np_timer_append(w, &timers[i], 1000000000);
+    }
+    np_timer_append(w, &timers[1], 1000000000);
+    np_timer_clear(&timers[3]);
+    static const unsigned order[] = {0, 2, 4, 1};
+    np_node *node = w->message_timers.next;
+    for (unsigned i = 0; i < 4; i++, node = node->next)
+        CHECK(NP_ENTRY(node, np_timer, node) == &timers[order[i]]);
+    CHECK(node == &w->message_timers);
+    CHECK(np_list_empty(&w->timers));
+    free(w);
+}
+
 static void a_buffer_ends_with_its_last_reference(void) {
     np_buffer *b = np_buffer_new(100);
     REQUIRE(b != NULL);
@@ -107,6 +128,7 @@ static void a_signal_is_set_until_it_is_cleared(void) {
 const test parts_tests[] = {
     {"a list keeps its order", a_list_keeps_its_order, 0},
     {"timers are kept by deadline", timers_are_kept_by_deadline, 0},
+    {"timers of messages need no search", timers_of_messages_need_no_search, 0},
     {"a buffer ends with its last reference", a_buffer_ends_with_its_last_reference, 0},
     {"a buffer grows and keeps what it has", a_buffer_grows_and_keeps_what_it_has, 0},
     {"a signal is set until it is cleared", a_signal_is_set_until_it_is_cleared, 0},

@@ -233,6 +233,24 @@ static void a_handler_may_write_to_another_connection(void) {
     server_end(s);
 }
 
+/* The second can't be copied: no memory has room for it. */
+static void a_message_without_memory_takes_the_others_with_it(void) {
+    server *s = server_new();
+    s->config.max_pending_bytes = UINT64_MAX;
+    server_start(s);
+    client *c = server_client(s);
+    peer *p = server_peer(s, 0);
+    cookie *never = server_cookie(s);
+    const np_message messages[] = {{"first", 5, NULL}, {"second", SIZE_MAX - 8, NULL}};
+    CHECK_EQUAL(peer_write_many(p, messages, 2, never), NP_E_MEMORY);
+    CHECK_EQUAL(np_connection_pending(p->connection), 0);
+    CHECK_EQUAL(peer_write(p, "third", 5, NULL), NP_OK);
+    client_expect(c, "third");
+    CHECK_EQUAL(cookie_given(never), 0);
+    client_close(c);
+    server_end(s);
+}
+
 const test writes_tests[] = {
     {"every cookie comes back once and in order", every_cookie_comes_back_once_and_in_order,
      EVERY_MODE},
@@ -242,6 +260,8 @@ const test writes_tests[] = {
     {"several messages are one write", several_messages_are_one_write, EVERY_MODE},
     {"several messages are accepted together or not",
      several_messages_are_accepted_together_or_not, EVERY_MODE},
+    {"a message without memory takes the others with it",
+     a_message_without_memory_takes_the_others_with_it, FREE_MODES},
     {"held buffers are given back once", held_buffers_are_given_back_once, EVERY_MODE},
     {"threads may write at once", threads_may_write_at_once, EVERY_MODE},
     {"a handler may write to another connection", a_handler_may_write_to_another_connection,

@@ -7,6 +7,7 @@ import os
 import selectors
 import sys
 from pathlib import Path
+from pickle import PickleBuffer, UnpicklingError
 from typing import Any, assert_type
 
 import npipes
@@ -25,6 +26,7 @@ npipes.Server(
     max_instances=None,
     listeners=16,
     max_message_size=1 << 30,
+    message_timeout=None,
     write_high_water=None,
     max_pending_bytes=1 << 20,
     access=0o660,
@@ -38,7 +40,8 @@ npipes.Server("demo", 4)  # type: ignore[call-arg]
 npipes.Server(b"demo")  # type: ignore[arg-type]
 npipes.Server("demo", threads="4")  # type: ignore[arg-type]
 npipes.Server("demo", mode="stream")  # type: ignore[arg-type]
-npipes.Server("demo", authkey=b"secret")  # type: ignore[arg-type]
+npipes.Server("demo", authkey="secret")  # type: ignore[arg-type]
+npipes.Server("demo", max_handshakes=None)  # type: ignore[arg-type]
 npipes.Server("demo", on_close=None)  # type: ignore[call-arg]
 
 # ---- handlers ------------------------------------------------------------
@@ -176,11 +179,14 @@ with npipes.connect("demo", timeout=None, authkey=None, max_message_size=1 << 20
     assert_type(client.address, str)
     assert_type(client.max_message_size, int)
     client.address = "x"  # type: ignore[misc]
-    client.send(5)  # type: ignore[attr-defined]
+    client.send([5], timeout=1)
+    client.send(5, 1)  # type: ignore[call-arg]
+    client.recv(timeout=1).anything()
+    client.recv(1)  # type: ignore[call-arg]
     selectors.DefaultSelector().register(client, selectors.EVENT_READ)
 npipes.connect(b"demo")  # type: ignore[arg-type]
 npipes.connect("demo", 5)  # type: ignore[call-arg]
-npipes.connect(Path("/run/demo"), authkey=b"x")  # type: ignore[arg-type]
+npipes.connect(Path("/run/demo"), authkey="x")  # type: ignore[arg-type]
 
 with npipes.Listener() as listener:
     assert_type(listener.accept(timeout=5), npipes.Client)
@@ -192,6 +198,10 @@ npipes.Listener("demo", access=0o600, max_message_size=5)
 npipes.Listener("demo", "AF_UNIX", 5)
 npipes.Listener("demo", "AF_INET")  # type: ignore[arg-type]
 npipes.connect("demo", server_owner="user")
+npipes.connect("demo", trusted=True, allow=[Path, "decimal.Context"])
+npipes.connect("demo", allow=[5])  # type: ignore[list-item]
+npipes.Listener("demo", trusted=False, allow=(Path,))
+npipes.Pipe(trusted=True, allow=())
 
 assert_type(npipes.Pipe(), tuple[npipes.Client, npipes.Client])
 npipes.Pipe(False, max_message_size=5)
@@ -202,6 +212,39 @@ assert_type(npipes.find("a*"), list[str])
 
 class MyClient(npipes.Client): ...  # type: ignore[misc]
 
+
+# ---- payloads -------------------------------------------------------------
+
+assert_type(npipes.dumps([1]), bytes)
+buffers: list[PickleBuffer] = []
+npipes.dumps([1], buffers.append)
+npipes.dumps([1], buffer_callback=len)  # type: ignore[arg-type]
+npipes.loads(bytearray(5), buffers, trusted=False, allow=[Path]).anything()
+npipes.loads(memoryview(b""), allow=["collections.deque"])
+npipes.loads("text")  # type: ignore[arg-type]
+npipes.loads(b"", None, True)  # type: ignore[call-arg]
+npipes.loads(b"", allow=Path)  # type: ignore[arg-type]
+
+bag = npipes.PropertyBag(b"", trusted=True, allow={Path})
+bag.write_property("Name", 5, default=0)
+bag.write_property(5, 5)  # type: ignore[arg-type]
+bag.read_property("Name", 0).anything()
+bag["x"] = object()
+bag[5] = 1  # type: ignore[index]
+assert_type(bag.contents, bytes)
+bag.contents = memoryview(b"")
+bag.contents = "text"  # type: ignore[assignment]
+assert_type(bag.copy(), npipes.PropertyBag)
+assert_type(list(bag), list[str])
+assert_type(len(bag), int)
+assert_type("x" in bag, bool)
+npipes.PropertyBag({"x": 1})  # type: ignore[arg-type]
+
+
+class MyBag(npipes.PropertyBag): ...
+
+
+assert_type(MyBag().copy(), MyBag)
 
 # ---- what is left --------------------------------------------------------
 
@@ -235,6 +278,9 @@ def catch() -> None:
         i: npipes.PipeError = error
     except (npipes.MessageTooLargeError, npipes.ProtocolError) as error:
         f: OSError = error
+    except npipes.UnsafePayloadError as error:
+        j: ValueError = error
+        k: UnpicklingError = error
 
 # ---- Windows' constants and functions ------------------------------------
 

@@ -21,6 +21,23 @@ size_t np_runtime_directory(char *out, size_t capacity) {
     return n < 0 || (size_t)n >= capacity ? 0 : (size_t)n;
 }
 
+bool np_address_is_leaf(const char *address) {
+    char directory[NP_ADDRESS_MAX];
+    size_t n = np_runtime_directory(directory, sizeof directory);
+    return n && strncmp(address, directory, n) == 0 && address[n] == '/'
+           && !strchr(address + n + 1, '/');
+}
+
+static bool is_set(const char *variable) {
+    const char *value = getenv(variable);
+    return value && *value;
+}
+
+bool np_address_is_open_to_all(const char *address) {
+    return address[0] == '@' || (!is_set("NPIPES_DIR") && !is_set("XDG_RUNTIME_DIR")
+                                 && np_address_is_leaf(address));
+}
+
 static np_code too_long(np_error *error, size_t length, size_t limit) {
     error->value = length;
     error->limit = limit;

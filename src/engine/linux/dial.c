@@ -28,11 +28,10 @@ static np_code code_of(int os) {
     }
 }
 
-/* Any user can take an abstract name. */
 static bool is_trusted(int fd, const char *address, bool owner_only, uint64_t *uid) {
     struct ucred cred;
     socklen_t size = sizeof cred;
-    if (!owner_only && address[0] != '@')
+    if (!owner_only && !np_address_is_open_to_all(address))
         return true;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) != 0)
         return false;

@@ -23,6 +23,11 @@ size_t np_listener_ready(np_listener *listener, np_completion *out, size_t max);
 
 /* address.c: the directory of leaf names.  The length, or 0 if it does not fit. */
 size_t np_runtime_directory(char *out, size_t capacity);
+/* Whether the address is a file in it. */
+bool np_address_is_leaf(const char *address);
+/* Whether any user can be the first to have it: an abstract name, and a file in
+ * the directory that is made in /tmp. */
+bool np_address_is_open_to_all(const char *address);
 
 /* address.c: as the system's calls take it; its size. */
 socklen_t np_socket_address(struct sockaddr_un *to, const char *address);
@@ -38,10 +43,17 @@ void np_socket_enlarge(int fd);
 /* security.c: whether `access` lets this uid in at that address. */
 bool np_access_allows(const np_config *config, const char *address, uid_t uid);
 
+/* security.c: the group that config->access_group names, if a socket at that
+ * address can be for one. */
+np_code np_access_group(const np_config *config, const char *address, gid_t *gid,
+                        np_error *error);
+
 /* security.c: makes the directory, or finds out whether it can be trusted. */
 np_code np_directory_prepare(const char *path, np_error *error);
 
-/* wire.c: waits for events of poll. */
+/* wire.c: waits for events of poll.  The first of fds is np_wire_wait_any's own. */
+struct pollfd;
+np_code np_wire_wait_any(struct pollfd *fds, size_t count, const np_wait *wait, int *os);
 np_code np_wire_wait(int fd, short events, const np_wait *wait, int *os);
 
 /* Fills *error in from errno. */

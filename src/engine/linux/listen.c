@@ -54,8 +54,20 @@ static mode_t file_mode(const np_config *config) {
     switch (config->access) {
     case NP_ACCESS_EVERYONE: return 0666;
     case NP_ACCESS_MODE: return config->access_mode & 0777;
+    case NP_ACCESS_GROUP: return 0660;
     default: return 0600;
     }
+}
+
+/* Nobody connects before the socket listens. */
+static np_code give_to_group(np_listener *l, np_error *error) {
+    if (l->group == (gid_t)-1
+        || fchownat(l->directory, l->name, (uid_t)-1, l->group, AT_SYMLINK_NOFOLLOW) == 0)
+        return NP_OK;
+    if (errno != EPERM)
+        return np_system_error(error, errno);
+    error->value = NP_GROUP_OTHERS;
+    return NP_E_GROUP;
 }
 
 static np_code bind_path(np_listener *l, const np_config *config, const struct sockaddr_un *to,
@@ -73,6 +85,9 @@ static np_code bind_path(np_listener *l, const np_config *config, const struct s
         return np_system_error(error, errno);
     l->device = st.st_dev;
     l->inode = st.st_ino;
+    code = give_to_group(l, error);
+    if (code != NP_OK)
+        return code;
     if ((st.st_mode & 0777) != mode && fchmodat(l->directory, l->name, mode, 0) != 0)
         return np_system_error(error, errno);
     return NP_OK;
@@ -118,8 +133,14 @@ np_code np_listener_open(np_listener *l, const np_config *config, const char *ad
     l->source.kind = NP_SOURCE_LISTENER;
     l->directory = -1;
     l->fd = -1;
+    l->group = (gid_t)-1;
     if (config->access == NP_ACCESS_SDDL)
         return NP_E_INVALID;
+    if (config->access == NP_ACCESS_GROUP) {
+        np_code found = np_access_group(config, address, &l->group, error);
+        if (found != NP_OK)
+            return found;
+    }
     struct sockaddr_un to;
     socklen_t size = np_socket_address(&to, address);
     l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -92,6 +92,7 @@ typedef struct np_listener {
     char name[108];                 /* of the file in that directory */
     dev_t device;                   /* of the file this listener made */
     ino_t inode;
+    gid_t group;                    /* that the file is given to; -1: none */
     np_mutex lock;                  /* guards all below */
     np_instance *armed;
     bool watched, paused;

@@ -1,5 +1,6 @@
 /* Who may connect, and who did. */
 #include <errno.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,39 @@ bool np_access_allows(const np_config *config, const char *address, uid_t uid) {
     /* An abstract name is open to every user: only this check protects it. */
     bool checked = config->access == NP_ACCESS_USER || address[0] == '@';
     return !checked || uid == geteuid() || uid == 0;
+}
+
+static np_code find_group(const char *name, gid_t *gid, np_error *error) {
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(name, &end, 10);
+    if (name[0] >= '0' && name[0] <= '9' && !*end && !errno && number < (gid_t)-1) {
+        *gid = (gid_t)number;
+        return NP_OK;
+    }
+    /* A group of many members needs more. */
+    for (size_t size = 4096; size <= (1 << 20); size *= 2) {
+        struct group entry, *found = NULL;
+        char *text = malloc(size);
+        int os = text ? getgrnam_r(name, &entry, text, size, &found) : ENOMEM;
+        if (!os && found)
+            *gid = entry.gr_gid;
+        free(text);
+        if (!os && found)
+            return NP_OK;
+        if (os != ERANGE)
+            break;
+    }
+    error->value = NP_GROUP_UNKNOWN;
+    return NP_E_GROUP;
+}
+
+np_code np_access_group(const np_config *config, const char *address, gid_t *gid,
+                        np_error *error) {
+    if (address[0] != '@' && !np_address_is_leaf(address))
+        return find_group(config->access_group, gid, error);
+    error->value = NP_GROUP_PLACE;
+    return NP_E_GROUP;
 }
 
 np_code np_link_check_peer(const np_link *link, const np_config *config, const char *address,

@@ -23,28 +23,39 @@ static int milliseconds(int64_t ns) {
     return ms > 86400000 ? 86400000 : (int)ms;
 }
 
-np_code np_wire_wait(int fd, short events, const np_wait *wait, int *os) {
+np_code np_wire_wait_any(struct pollfd *fds, size_t count, const np_wait *wait, int *os) {
     if (wait->deadline == NP_AT_ONCE)
         return NP_E_TIMEOUT;
-    struct pollfd fds[2] = {
-        {.fd = fd, .events = events},
-        {.fd = wait->wake ? (int)np_signal_waitable(wait->wake) : -1, .events = POLLIN},
-    };
+    fds[0].fd = wait->wake ? (int)np_signal_waitable(wait->wake) : -1;
+    fds[0].events = POLLIN;
     for (;;) {
         int64_t left = np_wait_left(wait);
-        int r = poll(fds, 2, milliseconds(left));
+        int r = poll(fds, count, milliseconds(left));
         if (r < 0 && errno == EINTR)
             return NP_E_INTERRUPTED;
-        *os = r < 0 ? errno : fds[0].revents & POLLNVAL ? EBADF : 0;
+        *os = r < 0 ? errno : 0;
+        for (size_t i = 1; i < count && !*os; i++)
+            *os = fds[i].revents & POLLNVAL ? EBADF : 0;
         if (*os)
             return NP_E_SYSTEM;
-        if (fds[1].revents)
-            return NP_E_CLOSED;
         if (fds[0].revents)
+            return NP_E_CLOSED;
+        if (r > 0)
             return NP_OK;
         if (np_wait_left(wait) == 0)
             return NP_E_TIMEOUT;
     }
+}
+
+np_code np_wire_wait(int fd, short events, const np_wait *wait, int *os) {
+    struct pollfd fds[2] = {[1] = {.fd = fd, .events = events}};
+    return np_wire_wait_any(fds, 2, wait, os);
+}
+
+np_code np_wire_receive_some(np_wire *w, uint8_t *to, size_t size, size_t *got, uint64_t *left,
+                             int *os) {
+    const np_wait at_once = {.deadline = NP_AT_ONCE};
+    return np_wire_receive(w, to, size, &at_once, got, left, os);
 }
 
 np_code np_wire_poll(np_wire *w, const np_wait *wait, int *os) {

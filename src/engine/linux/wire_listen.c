@@ -50,3 +50,12 @@ np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, i
         }
     }
 }
+
+np_code np_wire_listener_wait(np_wire_listener *l, bool clients, np_wire *const *wires,
+                              size_t count, const np_wait *wait, int *os) {
+    struct pollfd fds[2 + NP_WIRES_WAITED];
+    fds[1] = (struct pollfd){.fd = clients ? l->listener.fd : -1, .events = POLLIN};
+    for (size_t i = 0; i < count; i++)
+        fds[2 + i] = (struct pollfd){.fd = wires[i]->fd, .events = POLLIN};
+    return np_wire_wait_any(fds, 2 + count, wait, os);
+}

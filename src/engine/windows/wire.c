@@ -18,7 +18,7 @@ enum { STATUS_OK = 0, QUOTA = 64 << 10 };
 
 np_code np_wire_wait(const HANDLE *events, size_t count, const np_wait *wait, size_t *which,
                      DWORD *os) {
-    HANDLE handles[NP_WIRE_INSTANCES + 2];
+    HANDLE handles[MAXIMUM_WAIT_OBJECTS];
     DWORD n = 0, wake = MAXDWORD;
     while (n < count) {
         handles[n] = events[n];
@@ -91,6 +91,12 @@ static void close_one(HANDLE *handle) {
 }
 
 void np_wire_close(np_wire *w) {
+    size_t unused;
+    if (w->receiving) {
+        CancelIoEx(w->handle, &w->receive);
+        result(w->handle, &w->receive, &unused);
+    }
+    w->receiving = false;
     close_one(&w->handle);
     close_one(&w->received);
     close_one(&w->sent);
@@ -223,6 +229,33 @@ np_code np_wire_receive(np_wire *w, uint8_t *to, size_t size, const np_wait *wai
                             os);
     if (error == ERROR_OPERATION_ABORTED && waited != NP_OK)
         return waited;
+    if (error == ERROR_MORE_DATA)
+        *left = rest_of_message(w);
+    else if (error)
+        return failed(error, NP_E_EOF, os);
+    return NP_OK;
+}
+
+/* The system cancels what a thread began when that thread ends: then it is begun
+ * again. */
+np_code np_wire_receive_some(np_wire *w, uint8_t *to, size_t size, size_t *got, uint64_t *left,
+                             int *os) {
+    DWORD error;
+    *got = 0;
+    *left = 0;
+    do {
+        if (!w->receiving) {
+            w->receive = (OVERLAPPED){.hEvent = w->received};
+            error = ReadFile(w->handle, to, (DWORD)size, NULL, &w->receive) ? 0 : GetLastError();
+            if (error && error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
+                return failed(error, NP_E_EOF, os);
+            w->receiving = true;
+        }
+        if (!HasOverlappedIoCompleted(&w->receive))
+            return NP_E_TIMEOUT;
+        w->receiving = false;
+        error = result(w->handle, &w->receive, got);
+    } while (error == ERROR_OPERATION_ABORTED);
     if (error == ERROR_MORE_DATA)
         *left = rest_of_message(w);
     else if (error)

@@ -153,3 +153,20 @@ np_code np_wire_accept(np_wire_listener *l, const np_wait *wait, np_wire *out, i
             drop(l, which);
     }
 }
+
+_Static_assert(NP_WIRE_INSTANCES + NP_WIRES_WAITED + 2 <= MAXIMUM_WAIT_OBJECTS,
+               "all of them, and what else ends the wait, are waited for at once");
+
+np_code np_wire_listener_wait(np_wire_listener *l, bool clients, np_wire *const *wires,
+                              size_t count, const np_wait *wait, int *os) {
+    HANDLE events[NP_WIRE_INSTANCES + NP_WIRES_WAITED];
+    size_t n = 0, which;
+    DWORD error = 0;
+    for (size_t i = 0; clients && i < l->count; i++)
+        events[n++] = l->instances[i]->connected;
+    for (size_t i = 0; i < count; i++)
+        events[n++] = wires[i]->received;
+    np_code code = np_wire_wait(events, n, wait, &which, &error);
+    *os = (int)error;
+    return code;
+}

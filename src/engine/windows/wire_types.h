@@ -9,6 +9,8 @@ typedef struct np_wire {
     HANDLE handle;              /* NULL: closed */
     bool empty;                 /* a poll has taken an empty message out of the pipe */
     HANDLE received, sent;      /* events */
+    OVERLAPPED receive;         /* outstanding while receiving: np_wire_receive_some */
+    bool receiving;
     OVERLAPPED send;            /* outstanding while sending */
     bool sending;
 } np_wire;

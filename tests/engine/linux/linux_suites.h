@@ -10,5 +10,7 @@ extern const test idle_tests[];
 extern const test fork_tests[];
 extern const test wire_tests[];
 extern const test client_socket_tests[];
+extern const test client_parts_tests[];
+extern const test message_time_tests[];
 
 #endif

@@ -71,10 +71,18 @@ static void access_becomes_a_protected_list(void) {
     CHECK(wcsstr(user, L";;;SY)") != NULL);
     CHECK(wcsstr(user, L";;;S-1-") != NULL);
     CHECK(wcsstr(user, L";;;WD)") == NULL);
+    /* Nothing but two entries: SYSTEM, and the user of this process's token. */
+    static const wchar_t begin[] = L"D:P(A;;FA;;;SY)(A;;FA;;;S-1-";
+    CHECK(wcsncmp(user, begin, wcslen(begin)) == 0);
+    const wchar_t *rest = user + wcslen(begin);
+    size_t sid = wcsspn(rest, L"0123456789-");
+    CHECK(sid > 0);
+    CHECK(wcscmp(rest + sid, L")") == 0);
     config.access = NP_ACCESS_EVERYONE;
     REQUIRE_EQUAL(np_security_sddl(&config, everyone, NP_SDDL_MAX, &error), NP_OK);
     CHECK(wcsstr(everyone, L";;;WD)") != NULL);
     CHECK(wcsncmp(everyone, user, wcslen(user)) == 0);
+    CHECK(wcscmp(everyone + wcslen(user), L"(A;;0x0012019b;;;WD)") == 0);
     config.access = NP_ACCESS_SDDL;
     config.access_sddl = "D:(A;;GA;;;BA)";
     REQUIRE_EQUAL(np_security_sddl(&config, own, NP_SDDL_MAX, &error), NP_OK);

@@ -1,0 +1,210 @@
+"""Ends that hostile peers meet, all with the same interface, and how round trips beside them are measured.
+
+An end has connections to peers that the test plays by hand, as raw sockets, and one to a peer that is good:
+
+    peer()          a new connection of the end's: the raw socket at its other side
+    exchange(data)  a round trip with the good peer
+    errors(count)   why so many connections to raw peers have ended; None: an orderly end
+    open_count()    the connections to raw peers that the end still has
+"""
+
+import contextlib
+import socket
+import statistics
+import threading
+import time
+
+from support import (
+    TIMEOUT,
+    Client,
+    Log,
+    echo,
+    eventually,
+    in_thread,
+    reply,
+    running,
+)
+
+import npipes
+
+MESSAGE_TIMEOUT = 0.3
+
+
+class ServerEnd:
+    def __init__(self, name, stack, **options):
+        self._log, self._stack = Log(), stack
+        options = {"on_message": reply, "message_timeout": MESSAGE_TIMEOUT, "free_threading_events": True} | options
+        self.server = stack.enter_context(running(npipes.Server(
+            name, on_error=lambda *args: None, on_disconnected=self._on_disconnected, **options)))
+        self._good = stack.enter_context(Client(self.server))
+        self.exchange(b"hello")
+
+    def _on_disconnected(self, conn):
+        self._log.add("end", conn.error)
+
+    def peer(self):
+        return _connected(self.server.address, self._stack)
+
+    def exchange(self, data):
+        return self._good.request(data)
+
+    def errors(self, count):
+        return [error for error, in self._log.wait("end", count)]
+
+    def open_count(self):
+        return self.server.stats.connections - 1
+
+
+class ManagerEnd:
+    def __init__(self, name, stack, **options):
+        self._log, self._stack = Log(), stack
+        self._listener, self._good_server = _listening(name, stack), f"{name}-good"
+        stack.enter_context(running(npipes.Server(self._good_server, free_threading_events=True, on_message=echo)))
+        self._came = threading.Semaphore(0)
+        options = {"message_timeout": MESSAGE_TIMEOUT, "free_threading_events": True} | options
+        self.manager = stack.enter_context(running(npipes.ClientManager(
+            on_message=self._on_message, on_error=lambda *args: None,
+            on_disconnected=self._on_disconnected, **options)))
+        self._good = self.manager.connect(self._good_server)
+        assert eventually(lambda: self._good.is_connected)
+
+    def _on_message(self, conn, data, cookie):
+        if conn is self._good:
+            self._came.release()
+
+    def peer(self):
+        self.manager.connect(self._listener.getsockname())
+        return _accepted(self._listener, self._stack)
+
+    def exchange(self, data):
+        self._good.write(data)
+        assert self._came.acquire(timeout=TIMEOUT)
+        return data
+
+    _on_disconnected, errors = ServerEnd._on_disconnected, ServerEnd.errors
+
+    def open_count(self):
+        return self.manager.stats.connections - 1
+
+
+class BlockingEnd:
+    """Each of its Clients has a thread that receives until an error comes."""
+
+    def __init__(self, name, stack):
+        self._log, self._stack, self._clients = Log(), stack, 0
+        server = stack.enter_context(running(npipes.Server(f"{name}-good", free_threading_events=True,
+                                                           on_message=echo)))
+        self._good = stack.enter_context(npipes.connect(server.address))
+        with contextlib.suppress(npipes.PipeTimeoutError):      # the first wait makes what all others use
+            self._good.recv_bytes(timeout=0.01)
+        self._open(name)
+
+    def _serve(self, client):
+        self._clients += 1
+        thread = in_thread(self._receive, client)
+        self._stack.callback(thread.join, TIMEOUT)
+
+    def _receive(self, client):
+        error = None
+        with client:
+            try:
+                while True:
+                    client.recv_bytes(timeout=MESSAGE_TIMEOUT)
+            except npipes.ConnectionClosed:
+                pass
+            except npipes.PipeError as e:
+                error = e
+        self._log.add("end", error)
+
+    def exchange(self, data):
+        return self._good.call(data, timeout=TIMEOUT)
+
+    errors = ServerEnd.errors
+
+    def open_count(self):
+        return self._clients - len(self._log.of("end"))
+
+
+class ClientEnd(BlockingEnd):
+    def _open(self, name):
+        self._listener = _listening(name, self._stack)
+
+    def peer(self):
+        self._serve(npipes.connect(self._listener.getsockname()))
+        return _accepted(self._listener, self._stack)
+
+
+class ListenerEnd(BlockingEnd):
+    def _open(self, name):
+        self._listener = self._stack.enter_context(npipes.Listener(name))
+
+    def peer(self):
+        peer = _connected(self._listener.address, self._stack)
+        self._serve(self._listener.accept(timeout=TIMEOUT))
+        return peer
+
+
+ENDS = {"server": ServerEnd, "manager": ManagerEnd, "client": ClientEnd, "listener": ListenerEnd}
+
+
+def _connected(address, stack):
+    peer = stack.enter_context(socket.socket(socket.AF_UNIX))
+    peer.settimeout(TIMEOUT)
+    peer.connect(address)
+    return peer
+
+
+def _listening(name, stack):
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.settimeout(TIMEOUT)
+    listener.bind(npipes.address(name))
+    listener.listen(100)
+    return listener
+
+
+def _accepted(listener, stack):
+    peer, _ = listener.accept()
+    peer.settimeout(TIMEOUT)
+    return stack.enter_context(peer)
+
+
+# ---- measuring ------------------------------------------------------------
+
+
+def assert_keeps_its_round_trips(exchange, disturb, rounds=40, each=10):
+    """Round trips while disturb() is entered take at most twice as long as without, by their medians.  The two are
+    measured in turns, so that a busy machine slows both alike; a measurement that failed is repeated."""
+    for _ in range(3):
+        alone, beside = [], []
+        for _ in range(rounds):
+            alone += _times(exchange, each)
+            with disturb():
+                beside += _times(exchange, each)
+        if statistics.median(beside) <= 2 * statistics.median(alone):
+            return
+    raise AssertionError(f"a round trip takes {statistics.median(alone) * 1e6:.0f} us, and "
+                         f"{statistics.median(beside) * 1e6:.0f} us beside the peer")
+
+
+def _times(exchange, count):
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        exchange(b"x" * 64)
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+class Flood:
+    """A peer that sends as much as the system takes, and reads nothing."""
+
+    def __init__(self, peer, data):
+        self._peer, self._data, self._at = peer, data, 0
+        peer.setblocking(False)
+
+    @contextlib.contextmanager
+    def going_on(self):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._at = (self._at + self._peer.send(self._data[self._at:])) % len(self._data)
+        yield
