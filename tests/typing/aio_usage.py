@@ -45,6 +45,8 @@ async def run_servers() -> None:
     server.close(grace=1)
     await server.close()
     await server.wait_closed()
+    serve(echo, "demo", authkey=bytearray(b"key"), message_timeout=None, max_handshakes=5)
+    serve(echo, "demo", authkey="key")  # type: ignore[arg-type]
     serve(echo, "demo", mode="stream")  # type: ignore[arg-type]
     serve(echo, b"demo")  # type: ignore[arg-type]
     serve(not_awaited, "demo")  # type: ignore[arg-type]
@@ -97,6 +99,7 @@ async def talk() -> int:
         conn.close()
         await conn.close()
         await conn.wait_closed()
+    connect("demo", authkey=b"key", message_timeout=2.5)
     connect("demo", 5)  # type: ignore[call-arg]
     connect(b"demo")  # type: ignore[arg-type]
     async with connect("demo") as conn, conn as same:
