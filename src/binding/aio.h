@@ -19,6 +19,7 @@ struct aio {
     PyObject *loop;
     PyObject *report;               /* report(message, exception, connection) */
     PyObject *ended;                /* ended(connection): one that was dialed is over */
+    PyObject *get_loop;             /* a function that returns it */
     PyObject *timer;                /* of _drive; NULL: none */
     int64_t timer_at;
     bool driven;
@@ -114,6 +115,8 @@ typedef enum waiter_kind {
 } waiter_kind;
 
 extern PyType_Spec waiter_spec;
+/* A function without arguments that returns the value. */
+PyObject *waiter_make_getter(PyObject *value);
 /* An awaitable; data is what SEND and CALL send. */
 PyObject *waiter_new(aio_connection *c, waiter_kind kind, PyObject *data);
 /* Resumes the first of the queue, if it waits. */

@@ -160,6 +160,46 @@ PyObject *waiter_get_loop(PyObject *op, PyObject *unused) {
     return Py_NewRef(c ? c->loop : Py_None);
 }
 
+/* ---- what a task asks for every time ----------------------------------- */
+
+static PyObject *return_self(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return Py_NewRef(self);
+}
+
+static PyMethodDef getter_method = {"get", return_self, METH_NOARGS, NULL};
+
+PyObject *waiter_make_getter(PyObject *value) { return PyCFunction_New(&getter_method, value); }
+
+static bool is_result(PyObject *name) {
+    return PyUnicode_GET_LENGTH(name) == 6
+           && PyUnicode_CompareWithASCIIString(name, "result") == 0;
+}
+
+/* A task looks up four attributes for every wait.  Finding them in the type and
+ * binding methods that are called once would cost half as much as what it waits
+ * for, so that the answers that do not depend on the waiter are kept. */
+PyObject *waiter_getattro(PyObject *op, PyObject *name) {
+    waiter *w = (waiter *)op;
+    module_state *state = w->state;
+    if (name == state->str_blocking)
+        return waiter_get_blocking(op, NULL);
+    if (name == state->str_get_loop && w->connection) {
+        aio *a = aio_of(w->connection);
+        if (a && a->get_loop)
+            return Py_NewRef(a->get_loop);
+    } else if (w->stage == WOKEN && !w->cancelled && is_result(name)) {
+        return Py_NewRef(state->get_none);
+    }
+    return PyObject_GenericGetAttr(op, name);
+}
+
+int waiter_setattro(PyObject *op, PyObject *name, PyObject *value) {
+    if (name == ((waiter *)op)->state->str_blocking)
+        return waiter_set_blocking(op, value, NULL);
+    return PyObject_GenericSetAttr(op, name, value);
+}
+
 PyObject *waiter_get_blocking(PyObject *op, void *unused) {
     (void)unused;
     waiter *w = (waiter *)op;

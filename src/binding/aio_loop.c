@@ -32,11 +32,14 @@ PyObject *aio_attach(PyObject *op, PyObject *args) {
     self->aio = a;
     a->driven = driven;
     a->loop = Py_NewRef(loop);
+    a->get_loop = waiter_make_getter(loop);
     a->report = Py_NewRef(report);
     a->ended = Py_NewRef(ended);
     self->config.marshalled = true;
     self->config.driven = driven;
     self->config.keep_ended = true;
+    if (!a->get_loop)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -45,6 +48,7 @@ int aio_traverse(aio *a, visitproc visit, void *arg) {
     Py_VISIT(a->report);
     Py_VISIT(a->ended);
     Py_VISIT(a->timer);
+    Py_VISIT(a->get_loop);
     return 0;
 }
 
@@ -52,6 +56,7 @@ void aio_clear(aio *a) {
     Py_CLEAR(a->report);
     Py_CLEAR(a->ended);
     Py_CLEAR(a->timer);
+    Py_CLEAR(a->get_loop);
     Py_CLEAR(a->loop);
 }
 

@@ -226,6 +226,8 @@ static PyType_Slot slots[] = {
     {Py_tp_traverse, traverse},
     {Py_tp_clear, clear},
     {Py_tp_repr, repr},
+    {Py_tp_getattro, waiter_getattro},
+    {Py_tp_setattro, waiter_setattro},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, waiter_iternext},
     {Py_am_await, waiter_await},

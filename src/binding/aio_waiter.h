@@ -75,5 +75,7 @@ PyObject *waiter_cancelled(PyObject *self, PyObject *unused);
 PyObject *waiter_get_loop(PyObject *self, PyObject *unused);
 PyObject *waiter_get_blocking(PyObject *self, void *unused);
 int waiter_set_blocking(PyObject *self, PyObject *value, void *unused);
+PyObject *waiter_getattro(PyObject *self, PyObject *name);
+int waiter_setattro(PyObject *self, PyObject *name, PyObject *value);
 
 #endif

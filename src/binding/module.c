@@ -186,11 +186,15 @@ static int exec(PyObject *module) {
     module_state *s = state_of_module(module);
     s->str_operation = PyUnicode_InternFromString("operation");
     s->str_cookie = PyUnicode_InternFromString("cookie");
+    s->str_blocking = PyUnicode_InternFromString("_asyncio_future_blocking");
+    s->str_get_loop = PyUnicode_InternFromString("get_loop");
+    s->get_none = waiter_make_getter(Py_None);
     if (add_types(module, s) < 0)
         return -1;
     s->peer_type = add_sequence(module, &peer_desc);
     s->stats_type = add_sequence(module, &stats_desc);
-    if (!s->str_operation || !s->str_cookie || !s->peer_type || !s->stats_type)
+    if (!s->str_operation || !s->str_cookie || !s->str_blocking || !s->str_get_loop || !s->get_none
+        || !s->peer_type || !s->stats_type)
         return -1;
     return errors_init(module, s) < 0 ? -1 : add_hooks(module);
 }
@@ -209,7 +213,8 @@ static int exec(PyObject *module) {
             &(s)->authentication_error, &(s)->random, &(s)->hmac, &(s)->compare,                \
             (PyObject **)&(s)->stats_type, (PyObject **)&(s)->aio_connection_type,              \
             (PyObject **)&(s)->waiter_type, &(s)->cancelled_error, &(s)->invalid_state_error,   \
-            &(s)->stop_iteration, &(s)->str_operation, &(s)->str_cookie,                        \
+            &(s)->stop_iteration, &(s)->get_none, &(s)->str_blocking, &(s)->str_get_loop,       \
+            &(s)->str_operation, &(s)->str_cookie,                                              \
             &(s)->payload_error, &(s)->payload_dumps, &(s)->payload_usual,                      \
             &(s)->pickle_loads, (PyObject **)&(s)->payload_name,                                \
             (PyObject **)&(s)->payload_reading, NULL                                            \

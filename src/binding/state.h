@@ -21,7 +21,8 @@ typedef struct module_state {
     PyTypeObject *peer_type, *stats_type, *client_type, *listener_type;
     PyTypeObject *aio_connection_type, *waiter_type;
     PyObject *cancelled_error, *invalid_state_error;    /* asyncio's; NULL before aio_attach */
-    PyObject *stop_iteration;           /* used again and again by awaitables */
+    PyObject *stop_iteration, *get_none;    /* used again and again by awaitables */
+    PyObject *str_blocking, *str_get_loop;
     PyObject *str_operation, *str_cookie;
     /* NULL until the first key: secrets.c. */
     PyObject *authentication_error, *random, *hmac, *compare;
