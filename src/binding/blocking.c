@@ -97,6 +97,8 @@ static np_code greet_steps(keeper *k, np_channel *channel, patience *p, np_error
     np_code code = NP_E_INTERRUPTED;
     np_handshake_init(&shake, false);
     be_patient(p);
+    if (patience_prepare(p) < 0)
+        return NP_E_INTERRUPTED;
     while (code == NP_E_INTERRUPTED) {
         KEEPER_BEGIN(k)
         code = np_channel_greet(channel, &shake, &secrets, &p->wait, error);
