@@ -190,6 +190,9 @@ class Server:
         end = loop.time() + grace
         try:
             server._stop_listening()
+            # What the engine has read is to be in the connections' queues.
+            loop.call_soon(server._drive)
+            await asyncio.sleep(0)
             for conn in self.connections:
                 conn._finish_receiving()
             handlers = self._tasks.keys() - {closer}
