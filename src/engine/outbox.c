@@ -203,9 +203,13 @@ static void settle(np_outbox *out, np_chunk_pool *pool) {
     if (out->count)
         return;
     out->extendable = false;
-    if (out->first)
+    /* More than one where room was reserved that no bytes came to need. */
+    while (out->first) {
+        np_chunk *next = out->first->next;
         np_chunk_free(pool, out->first);
-    out->first = out->last = NULL;
+        out->first = next;
+    }
+    out->last = NULL;
     if (out->capacity > RECORDS_KEPT) {
         free(out->records);
         out->records = NULL;

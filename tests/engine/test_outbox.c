@@ -179,6 +179,29 @@ static void the_last_reference_of_the_hosts_buffer_is_handed_back(void) {
     np_outbox_clear(&out);
 }
 
+/* The address sanitizer sees what is not given back. */
+static void room_that_no_bytes_came_to_need_is_given_back(void) {
+    np_outbox out = {0};
+    np_tally whole = {0};
+    np_buffer *released = NULL;
+    add(&out, "", "a", NULL, false);
+    add_held(&out, "", text_buffer("held"), NULL);
+    np_outbox_advance(&out, NULL, 1, true, &released, &whole);
+    CHECK(np_outbox_reserve(&out, NULL, 2, 100000, false));
+    add_held(&out, "", text_buffer("more"), NULL);
+    add_held(&out, "", text_buffer("last"), NULL);
+    for (int i = 0; i < 3; i++)
+        np_outbox_advance(&out, NULL, 4, true, &released, &whole);
+    CHECK_EQUAL(whole.messages, 4);
+    CHECK(out.count == 0 && !out.first && !out.last);
+    while (released) {
+        np_buffer *next = released->next;
+        np_buffer_free(released);
+        released = next;
+    }
+    np_outbox_clear(&out);
+}
+
 static void one_at_a_time_keeps_boundaries(void) {
     np_outbox out = {0};
     np_tally whole = {0};
@@ -275,6 +298,8 @@ const test outbox_tests[] = {
     {"held buffers are released when they went out", held_buffers_are_released_when_they_went_out, 0},
     {"the last reference of a host's buffer is handed back",
      the_last_reference_of_the_hosts_buffer_is_handed_back, 0},
+    {"room that no bytes came to need is given back",
+     room_that_no_bytes_came_to_need_is_given_back, 0},
     {"one write at a time keeps boundaries", one_at_a_time_keeps_boundaries, 0},
     {"what was reserved goes on where the last write ends",
      what_was_reserved_goes_on_where_the_last_write_ends, 0},
