@@ -8,6 +8,7 @@ An end has connections to peers that the test plays by hand, as raw sockets, and
     open_count()    the connections to raw peers that the end still has
 """
 
+import asyncio
 import contextlib
 import socket
 import statistics
@@ -26,6 +27,7 @@ from support import (
 )
 
 import npipes
+import npipes.aio
 
 MESSAGE_TIMEOUT = 0.3
 
@@ -144,7 +146,86 @@ class ListenerEnd(BlockingEnd):
         return peer
 
 
-ENDS = {"server": ServerEnd, "manager": ManagerEnd, "client": ClientEnd, "listener": ListenerEnd}
+class AioEnd:
+    """Everything of the end's is on an event loop in a thread of its own."""
+
+    def __init__(self, name, stack):
+        self._log, self._stack, self._open = Log(), stack, 0
+        self._loop = asyncio.new_event_loop()
+        thread = in_thread(self._loop.run_forever)
+        stack.callback(self._loop.close)
+        stack.callback(thread.join, TIMEOUT)
+        stack.callback(self._loop.call_soon_threadsafe, self._loop.stop)
+        self._begin(name)
+        self.exchange(b"hello")
+
+    def _wait(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT)
+
+    def _enter(self, manager):
+        value = self._wait(manager.__aenter__())
+        self._stack.callback(lambda: self._wait(manager.__aexit__(None, None, None)))
+        return value
+
+    async def _serve(self, conn):
+        error, raw = None, True
+        self._open += 1
+        try:
+            async for message in conn:
+                if raw and message == b"hello":     # the good one
+                    raw = False
+                    self._open -= 1
+                await conn.send(message)
+        except npipes.PipeError as e:
+            error = e
+        if raw:
+            self._open -= 1
+            self._log.add("end", error)
+
+    errors = ServerEnd.errors
+
+    def open_count(self):
+        return self._open
+
+
+class AioServerEnd(AioEnd):
+    def _begin(self, name):
+        server = self._enter(npipes.aio.serve(self._serve, name, message_timeout=MESSAGE_TIMEOUT))
+        self.address = server.address
+        self._good = self._stack.enter_context(npipes.connect(name))
+
+    def peer(self):
+        return _connected(self.address, self._stack)
+
+    def exchange(self, data):
+        return self._good.call(data, timeout=TIMEOUT)
+
+
+class AioClientEnd(AioEnd):
+    def _begin(self, name):
+        self._listener = _listening(name, self._stack)
+        server = self._stack.enter_context(running(npipes.Server(f"{name}-good", free_threading_events=True,
+                                                                 on_message=echo)))
+        self._good = self._enter(npipes.aio.connect(server.address))
+
+    def peer(self):
+        self._loop.call_soon_threadsafe(self._loop.create_task, self._receive())
+        return _accepted(self._listener, self._stack)
+
+    async def _receive(self):
+        async with npipes.aio.connect(self._listener.getsockname(), message_timeout=MESSAGE_TIMEOUT) as conn:
+            await self._serve(conn)
+
+    def exchange(self, data):
+        async def there_and_back():
+            await self._good.send(data)
+            return await self._good.recv()
+
+        return self._wait(there_and_back())
+
+
+ENDS = {"server": ServerEnd, "manager": ManagerEnd, "client": ClientEnd, "listener": ListenerEnd,
+        "aio server": AioServerEnd, "aio client": AioClientEnd}
 
 
 def _connected(address, stack):

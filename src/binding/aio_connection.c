@@ -97,12 +97,16 @@ PyObject *aio_connection_raise_end(aio_connection *c) {
     return errors_raise(c->base.state, &error, address_of(c));
 }
 
-/* After a failure a send says what it was. */
+/* After a failure a send says what it was, also where the event of it has yet to
+ * come: a task that got the last message before it may be the one that sends. */
 static int raise_unsent(aio_connection *c, np_error *error) {
-    if (error->code == NP_E_CLOSED && c->end.code)
-        *error = c->end;
-    else if (error->code == NP_E_CLOSED)
-        error->limit = np_connection_is_opening(c->base.connection);
+    if (error->code == NP_E_CLOSED) {
+        np_error failure = c->end.code ? c->end : np_connection_failure(c->base.connection);
+        if (failure.code)
+            *error = failure;
+        else
+            error->limit = np_connection_is_opening(c->base.connection);
+    }
     errors_raise(c->base.state, error, address_of(c));
     return -1;
 }

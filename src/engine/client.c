@@ -128,10 +128,10 @@ void np_client_refused(np_connection *c, np_batch *batch, np_error error) {
 /* What a life before this one has left behind.  Its operations have ended, and
  * its messages were cleared away. */
 static void renew(np_connection *c) {
-    c->error = (np_error){0};
     c->peer_gone = c->write_ended = false;
     c->header_size = 0;
     np_mutex_lock(&c->lock);
+    c->error = (np_error){0};
     c->aborted = c->above_high = false;
     c->write_error = (np_error){0};
     np_mutex_unlock(&c->lock);

@@ -33,8 +33,10 @@ np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const
 
 /* The first failure is the connection's; every failure is reported. */
 void np_connection_record(np_connection *c, np_batch *batch, np_error error) {
+    np_mutex_lock(&c->lock);
     if (!c->error.code)
         c->error = error;
+    np_mutex_unlock(&c->lock);
     np_batch_error(batch, c, error, NULL);
 }
 

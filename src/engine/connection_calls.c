@@ -144,6 +144,16 @@ bool np_connection_is_full(const np_connection *c) {
     return high && np_load64(&c->pending) > high && !np_load32(&c->endpoint->forked);
 }
 
+np_error np_connection_failure(const np_connection *connection) {
+    np_connection *c = (np_connection *)(uintptr_t)connection;
+    if (np_load32(&c->endpoint->forked))
+        return (np_error){0};
+    np_mutex_lock(&c->lock);
+    np_error error = c->error;
+    np_mutex_unlock(&c->lock);
+    return error;
+}
+
 bool np_connection_is_open(const np_connection *c) {
     return np_load32(&c->visible) == NP_STATE_OPEN && !np_load32(&c->endpoint->forked);
 }

@@ -107,8 +107,7 @@ static void make_wanted(np_batch *batch) {
         if (!np_inbound_buffer_ready(c, b) && c->state == NP_STATE_OPEN) {
             np_error error = np_error_make(NP_E_MEMORY, NP_DOING_READ);
             error.value = c->expected;
-            c->error = error;
-            np_batch_error(batch, c, error, NULL);
+            np_connection_record(c, batch, error);
             np_connection_abort(c, batch);
         }
         c = next;

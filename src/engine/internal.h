@@ -184,7 +184,7 @@ struct np_connection {
     np_refusal *refusals;
 
     /* -- poller only -- */
-    np_error error;                 /* the first failure; code NP_OK: none */
+    np_error error;                 /* the first failure; code NP_OK: none; set under lock */
     np_timer timer;
     uint8_t header[NP_HEADER_MAX];
     const uint8_t *wanted_data;     /* first bytes, in the batch's memory */

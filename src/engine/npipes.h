@@ -390,6 +390,9 @@ void np_connection_close(np_connection *connection);
 
 /* More waits to go out than write_high_water: DRAINED will come, or the end. */
 bool np_connection_is_full(const np_connection *connection);
+/* The connection's first failure so far (code NP_OK: none), maybe before its
+ * events are delivered. */
+np_error np_connection_failure(const np_connection *connection);
 bool np_connection_is_open(const np_connection *connection);
 bool np_connection_is_opening(const np_connection *connection);
 uint64_t np_connection_pending(const np_connection *connection);

@@ -84,7 +84,7 @@ def _pass_on(process: subprocess.Popen[bytes]) -> None:
 
 def _prefix() -> Path:
     version = subprocess.run(["wine", "--version"], capture_output=True, text=True, check=True).stdout
-    return cache.entry("prefix", cache.key(version, "win10"), _make_prefix)
+    return cache.entry("prefix", cache.key(version, "win10", os.environ.get("NPIPES_WINE_PREFIX", "")), _make_prefix)
 
 
 def _make_prefix(prefix: Path) -> None:
