@@ -372,3 +372,32 @@ def test_programs_that_are_started_inherit_no_descriptor(pipe_name):
         child.communicate()
     """
     assert run_python(code, pipe_name) == "done\n"
+
+
+@pytest.mark.parametrize("when", ["before", "after_in_child", "after_in_parent"])
+def test_garbage_may_be_collected_while_a_process_forks(pipe_name, when):
+    """Whatever a program has called around a fork, like many modules of the standard library, may be where the
+    collector comes to a pipe, a listener or a server."""
+    run_python("""
+        import gc, os, sys
+        name, when = sys.argv[1:]
+        os.register_at_fork(**{when: gc.collect})   # ahead of npipes' own, if it has any
+
+        import npipes
+
+        def drop():
+            server = npipes.Server(name)
+            server.start()
+            garbage = [*npipes.Pipe(), npipes.connect(name), npipes.Listener(name + "-other"), server]
+            garbage.append(garbage)
+
+        gc.disable()
+        for _ in range(2):
+            drop()
+            pid = os.fork()
+            if pid == 0:
+                gc.collect()
+                os._exit(0)
+            gc.collect()
+            assert os.waitpid(pid, 0)[1] == 0
+    """, pipe_name, when)

@@ -41,21 +41,9 @@ static PyObject *stop_all(PyObject *module, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *before_fork(PyObject *module, PyObject *unused) {
-    (void)module, (void)unused;
-    np_fork_prepare();
-    Py_RETURN_NONE;
-}
-
-static PyObject *after_fork_in_parent(PyObject *module, PyObject *unused) {
-    (void)module, (void)unused;
-    np_fork_parent();
-    Py_RETURN_NONE;
-}
-
+/* The engine has seen the fork itself. */
 static PyObject *after_fork_in_child(PyObject *module, PyObject *unused) {
     (void)unused;
-    np_fork_child();
     module_state *state = state_of_module(module);
     while (state->running)
         endpoint_unlist(state->running);
@@ -70,8 +58,6 @@ static PyMethodDef functions[] = {
     BLOCKING_FUNCTIONS,
     {"_read", reader_function, METH_VARARGS, NULL},
     {"_stop_all", stop_all, METH_NOARGS, NULL},
-    {"_before_fork", before_fork, METH_NOARGS, NULL},
-    {"_after_fork_in_parent", after_fork_in_parent, METH_NOARGS, NULL},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -150,11 +136,7 @@ static int add_hooks(PyObject *module) {
         return -1;
     if (!host_has_descriptors)
         return 0;
-    return add_hook(module, "os", "register_at_fork", "before", "_before_fork") < 0
-           || add_hook(module, "os", "register_at_fork", "after_in_parent",
-                       "_after_fork_in_parent") < 0
-           || add_hook(module, "os", "register_at_fork", "after_in_child",
-                       "_after_fork_in_child") < 0 ? -1 : 0;
+    return add_hook(module, "os", "register_at_fork", "after_in_child", "_after_fork_in_child");
 }
 
 static int add_types(PyObject *module, module_state *s) {

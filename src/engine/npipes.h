@@ -416,12 +416,6 @@ np_code np_address(const char *name, char *out, size_t capacity, np_error *error
 /* Monotonic time in nanoseconds. */
 int64_t np_clock(void);
 
-/* Called around fork: the child's copies of the parent's descriptors are closed
- * and its endpoints answer NP_E_FORKED. */
-void np_fork_prepare(void);
-void np_fork_parent(void);
-void np_fork_child(void);
-
 #define NP_ADDRESS_MAX 1024
 #define NP_LINGER_NS INT64_C(5000000000)
 #define NP_HANDSHAKE_NS INT64_C(5000000000)

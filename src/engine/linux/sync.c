@@ -75,3 +75,7 @@ int np_thread_start(np_thread *t, np_thread_main main, void *arg) {
         free(s);
     return err;
 }
+
+bool np_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    return pthread_atfork(prepare, parent, child) == 0;
+}

@@ -55,6 +55,11 @@ int np_thread_start(np_thread *t, np_thread_main main, void *arg);
 static inline void np_thread_join(np_thread t) { pthread_join(t, NULL); }
 static inline void np_thread_detach(np_thread t) { pthread_detach(t); }
 
+/* Has these called inside every fork of the process: ahead of it, and after it in
+ * the thread that forked, in the parent and in the child.
+ * False: no memory. */
+bool np_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+
 /* Monotonic time in nanoseconds. */
 static inline int64_t np_now(void) {
     struct timespec t;

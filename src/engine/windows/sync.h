@@ -37,6 +37,12 @@ int np_thread_start(np_thread *t, np_thread_main main, void *arg);
 void np_thread_join(np_thread t);
 static inline void np_thread_detach(np_thread t) { CloseHandle(t); }
 
+/* A process does not fork. */
+static inline bool np_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    (void)prepare, (void)parent, (void)child;
+    return true;
+}
+
 /* Monotonic time in nanoseconds. */
 int64_t np_now(void);
 

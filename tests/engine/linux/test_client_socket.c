@@ -96,10 +96,8 @@ static void a_child_of_fork_holds_no_client_open(void) {
     int fd = (int)np_connection_handle(live->connection), ends[2];
     server_peer(s, 0);
     REQUIRE_EQUAL(pipe(ends), 0);
-    np_fork_prepare();
     pid_t pid = fork();
     if (pid == 0) {
-        np_fork_child();
         close(ends[1]);
         int failed = failures_in_child(m, live, pending, fd);
         char byte;
@@ -107,7 +105,6 @@ static void a_child_of_fork_holds_no_client_open(void) {
             ;
         _exit(failed);
     }
-    np_fork_parent();
     close(ends[0]);
     CHECK_EQUAL(peer_write(live, "hello", 5, NULL), NP_OK);
     UNTIL_EQUAL(np_load64(&live->messages), 1);
@@ -143,13 +140,10 @@ static void forks_beside_clients_do_no_harm(void) {
     REQUIRE_EQUAL(np_thread_start(&thread, connect_and_close, first), 0);
     for (unsigned i = 0; i < FORKS; i++) {
         int status = -1;
-        np_fork_prepare();
         pid_t pid = fork();
         if (pid == 0) {
-            np_fork_child();
             _exit(np_connection_is_open(first->connection));
         }
-        np_fork_parent();
         CHECK_EQUAL(waitpid(pid, &status, 0), pid);
         CHECK_EQUAL(status, 0);
     }

@@ -47,10 +47,8 @@ static int failures_in_child(server *s, peer *p) {
 static child fork_child(server *s, peer *p) {
     int ends[2];
     REQUIRE_EQUAL(pipe(ends), 0);
-    np_fork_prepare();
     pid_t pid = fork();
     if (pid == 0) {
-        np_fork_child();
         close(ends[1]);
         int failed = failures_in_child(s, p);
         char byte;
@@ -58,7 +56,6 @@ static child fork_child(server *s, peer *p) {
             ;
         _exit(failed);
     }
-    np_fork_parent();
     close(ends[0]);
     REQUIRE(pid > 0);
     return (child){.pid = pid, .end = ends[1]};
@@ -123,13 +120,10 @@ static void fork_on_message(peer *p, np_event *e) {
         return;
     int ends[2];
     CHECK_EQUAL(pipe(ends), 0);
-    np_fork_prepare();
     pid_t pid = fork();
     if (pid == 0) {
-        np_fork_child();
         _exit(failures_in_child(p->server, p));
     }
-    np_fork_parent();
     close(ends[0]);
     forked_inside = (child){.pid = pid, .end = ends[1]};
 }

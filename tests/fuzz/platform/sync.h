@@ -36,6 +36,10 @@ static inline uintptr_t np_thread_id(void) { return 1; }
 int np_thread_start(np_thread *t, np_thread_main main, void *arg);
 void np_thread_join(np_thread t);
 static inline void np_thread_detach(np_thread t) { (void)t; }
+static inline bool np_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    (void)prepare, (void)parent, (void)child;
+    return true;
+}
 
 int64_t np_now(void);
 
