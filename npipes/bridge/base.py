@@ -1,0 +1,371 @@
+"""What the two ends of a bridge have in common: the tunnels, their time, starting and closing."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from npipes._npipes import PipeError
+
+from .errors import BridgeError, NatsLostError
+from .nats_link import NatsLink
+from .outbox import Outbox
+from .peers import host_name
+from .shares import Memory, Sent
+from .subjects import Subjects, new_token
+from .tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+__all__ = ["Bridge", "BridgeStats", "FarBridge", "Options"]
+
+_logger = logging.getLogger("npipes.bridge")
+
+# How much may be under way to this bridge, in all and for a tunnel.  The NATS server's own limit
+# for what it holds for a connection is 64 MiB (max_pending).
+BUDGET = 32 << 20
+MAX_WINDOW = 4 << 20
+MIN_WINDOW = 16 << 10
+FIRST_WINDOW = 64 << 10     # before a tunnel has had any traffic
+
+
+@dataclasses.dataclass
+class BridgeStats:
+    """Counters since the start.
+
+    tunnels, tunnels_total: now, and ever; failed: those of them that ended with an error;
+    refused: connections for which there was no tunnel; messages_in, messages_out: from NATS, and
+    to it, of tunnels that are over and that are open; stray_frames: what came for no tunnel.
+    """
+
+    tunnels: int = 0
+    tunnels_total: int = 0
+    failed: int = 0
+    refused: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    stray_frames: int = 0
+
+
+@dataclasses.dataclass
+class Options:
+    """What serve() and connect() were given."""
+
+    pipe: str
+    nats: str | Sequence[str]
+    nats_options: Mapping[str, Any]
+    prefix: str
+    heartbeat: float
+    timeout: float
+    announce: bool
+    max_message_size: int
+    max_tunnels: int
+    on_open: Callable[[Tunnel], object] | None
+    on_close: Callable[[Tunnel, PipeError | None], object] | None
+
+    def check(self) -> None:
+        if not 0.05 <= self.heartbeat <= 3600:
+            raise ValueError(f"heartbeat must be 0.05 to 3600 seconds, not {self.heartbeat!r}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout!r}")
+        if not 1 <= self.max_message_size < 1 << 31:
+            raise ValueError(
+                f"max_message_size must be 1 byte to 2 GiB, not {self.max_message_size!r}"
+            )
+        if self.max_tunnels < 1:
+            raise ValueError(f"max_tunnels must be at least 1, not {self.max_tunnels!r}")
+
+
+class FarBridge:
+    """A bridge at the other side, as long as it has a tunnel here."""
+
+    def __init__(self, ident: str, remembers: bool) -> None:
+        self.ident = ident
+        self.count = 0
+        self.sent = Sent()
+        # Only the bridge of a server shares messages, so only the other one remembers.
+        self.memory = Memory() if remembers else None
+
+
+class Bridge:
+    """One end: await it or enter it, and it runs.
+
+    To be used on its loop's thread only.
+    """
+
+    shares = False              # whether messages for several tunnels go over NATS once
+    _role = ""
+
+    def __init__(self, name: str, options: Options) -> None:
+        options.check()
+        self.subjects = Subjects(name, options.prefix)
+        self.name = name
+        self.ident = new_token()
+        self.host = host_name()
+        self.max_message_size = options.max_message_size
+        self.announces = options.announce
+        self.last_shared = 0
+        self.tunnels: dict[str, Tunnel] = {}
+        self._options = options
+        self._far: dict[str, FarBridge] = {}
+        self._stats = BridgeStats()
+        self._started = False
+        self._closing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._finishing: set[asyncio.Task[Any]] = set()
+        self._watched: set[Tunnel] = set()
+        self._watching = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else "running" if self._started else "not started"
+        return f"<npipes.bridge.{type(self).__name__} {self.name!r}, {state}>"
+
+    # ---- starting ------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Connect to NATS and begin.  Raises NatsLostError, and what the local side raises."""
+        if self._started:
+            return self
+        self.loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
+        self.outbox = Outbox(self)
+        self.link = NatsLink(
+            self._options.nats,
+            self._options.nats_options,
+            label=f"npipes bridge {self._role} {self.name} on {self.host}",
+            heartbeat=self._options.heartbeat,
+            on_lost=self._lost,
+            on_back=self._back,
+        )
+        await self.link.open(self._options.timeout)
+        self._started = True
+        try:
+            self.outbox.start()
+            await self._open()
+            self.create_task(self._tick())
+        except BaseException:
+            await self._stop(0)
+            raise
+        return self
+
+    async def _open(self) -> None:
+        """Subscribes, and opens the local side."""
+        raise NotImplementedError
+
+    async def _close_local(self) -> None:
+        """No new connections from here on."""
+        raise NotImplementedError
+
+    def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self.start().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ---- what there is -------------------------------------------------------
+
+    @property
+    def stats(self) -> BridgeStats:
+        """Counters, a copy."""
+        stats = dataclasses.replace(self._stats, tunnels=len(self.tunnels))
+        for tunnel in self.tunnels.values():
+            stats.messages_in += tunnel.messages_in
+            stats.messages_out += tunnel.messages_out
+        return stats
+
+    @property
+    def window(self) -> int:
+        """How many bytes may be under way to a tunnel."""
+        return max(MIN_WINDOW, min(MAX_WINDOW, BUDGET // (len(self.tunnels) + 1)))
+
+    @property
+    def first_window(self) -> int:
+        return min(FIRST_WINDOW, self.window)
+
+    @property
+    def max_pending_bytes(self) -> int:
+        """For a local connection: a message of any size behind all that credit allows."""
+        return self.max_message_size + 2 * MAX_WINDOW
+
+    # ---- tunnels -------------------------------------------------------------
+
+    def far_bridge(self, ident: str) -> FarBridge:
+        far = self._far.get(ident)
+        if far is None:
+            far = self._far[ident] = FarBridge(ident, remembers=not self.shares)
+        return far
+
+    def has_opened(self, tunnel: Tunnel) -> None:
+        self._stats.tunnels_total += 1
+        _logger.info("%s: a tunnel from %s to %s", self.name, tunnel.local, tunnel.remote)
+        self._call(self._options.on_open, tunnel)
+
+    def forget(self, tunnel: Tunnel, error: PipeError | None) -> bool:
+        """Takes a tunnel off the table; whether it was on it."""
+        if self.tunnels.get(tunnel.ident) is not tunnel:
+            return False
+        del self.tunnels[tunnel.ident]
+        self._watched.discard(tunnel)
+        far = tunnel.far
+        if far is not None:
+            self._stats.messages_in += tunnel.messages_in
+            self._stats.messages_out += tunnel.messages_out
+            far.count -= 1
+            if not far.count:
+                self._far.pop(far.ident, None)
+            if error is not None:
+                self._stats.failed += 1
+                _logger.warning(
+                    "%s: the tunnel from %s to %s failed: %s",
+                    self.name, tunnel.local, tunnel.remote, error.strerror or error,
+                )
+            else:
+                _logger.info("%s: the tunnel from %s is over", self.name, tunnel.local)
+            self._call(self._options.on_close, tunnel, error)
+        return True
+
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs the end of a tunnel."""
+        task = self.loop.create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    def _call(self, function: Callable[..., object] | None, *args: object) -> None:
+        if function is None:
+            return
+        try:
+            function(*args)
+        except Exception as error:
+            context = {"message": f"npipes.bridge: {function!r} failed", "exception": error}
+            self.loop.call_exception_handler(context)
+
+    async def on_frame(self, message: "Msg") -> None:
+        """NATS has a frame for one of the tunnels, or for none."""
+        tunnel = self.tunnels.get(message.subject.rpartition(".")[2])
+        if tunnel is None:
+            self._stats.stray_frames += 1
+        else:
+            tunnel.on_frame(message.data)
+
+    # ---- time ------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        heartbeat = self._options.heartbeat
+        while True:
+            await asyncio.sleep(heartbeat / 4)
+            now = self.loop.time()
+            lost = self.link.lost_for(now)
+            if lost > 3 * heartbeat:
+                error = f"there was no connection to NATS for {3 * heartbeat:g} seconds"
+                self._fail_all(lambda: NatsLostError(error))
+            elif not lost:
+                for tunnel in list(self.tunnels.values()):
+                    tunnel.check(now, heartbeat)
+
+    def _fail_all(self, error: Callable[[], BridgeError]) -> None:
+        for tunnel in list(self.tunnels.values()):
+            if tunnel.far is not None:
+                tunnel.fail(error())
+
+    def _lost(self) -> None:
+        """The numbers will tell whether anything was lost with the connection."""
+
+    def _back(self) -> None:
+        now = self.loop.time()
+        for tunnel in self.tunnels.values():
+            tunnel.heard_at = now
+            tunnel.beat = tunnel.far is not None
+            if tunnel.beat:
+                self.outbox.add(tunnel)
+        self.outbox.wake()
+
+    def watch(self, tunnel: Tunnel) -> None:
+        """A local connection takes its messages slowly: look when it has taken some."""
+        self._watched.add(tunnel)
+        if not self._watching:
+            self._watching = True
+            self.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        # Nothing tells that a connection's queue became shorter.  What is allowed in between
+        # keeps the line busy at any sensible rate, and a reader that stands still costs little.
+        delay = 0.001
+        while self._watched:
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, 0.05)
+            for tunnel in list(self._watched):
+                if tunnel.pending_bytes <= self.window // 2:
+                    self._watched.discard(tunnel)
+                    tunnel.grant()
+                    delay = 0.001
+        self._watching = False
+
+    # ---- the end -----------------------------------------------------------------
+
+    async def serve_forever(self) -> None:
+        """Wait until the bridge is closed.  When it is cancelled it closes the bridge."""
+        await self.start()
+        try:
+            await asyncio.shield(self._closed)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    def close(self, grace: float = 5.0) -> Awaitable[None]:
+        """Begin to close; what is returned can be awaited for the end.
+
+        No new connections.  Tunnels that are still open after grace seconds are ended with an error
+        at both sides; those that end meanwhile end in order.
+        """
+        if not grace >= 0:
+            raise ValueError(f"grace must be at least 0 seconds, not {grace!r}")
+        if not self._started:
+            raise RuntimeError("the bridge is not started: await it, or enter it with async with")
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._stop(grace))
+        return asyncio.shield(self._closing)
+
+    async def _stop(self, grace: float) -> None:
+        end = self.loop.time() + grace
+        try:
+            await self._close_local()
+            while (self.tunnels or self._finishing) and self.loop.time() < end:
+                await asyncio.sleep(0.01)
+            self._fail_all(lambda: BridgeError("the bridge was stopped"))
+            if self.link.is_up:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        while not self.outbox.is_empty:
+                            await asyncio.sleep(0.001)
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        """Ends every task, and the connection to NATS."""
+        await self.outbox.close()
+        tasks = [t for t in (*self._tasks, *self._finishing) if t is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+        await self.link.close()
+        if not self._closed.done():
+            self._closed.set_result(None)
