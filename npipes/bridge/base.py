@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,6 +31,8 @@ _logger = logging.getLogger("npipes.bridge")
 BUDGET = 32 << 20
 MAX_WINDOW = 4 << 20
 MIN_WINDOW = 16 << 10
+# What the system holds for a local connection: large messages pass in fewer turns.
+LOCAL_BUFFER = None if os.name == "nt" else 512 << 10
 FIRST_WINDOW = 64 << 10     # before a tunnel has had any traffic
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import npipes.aio
 from npipes._npipes import Connection
 
-from .base import Bridge, Options
+from .base import LOCAL_BUFFER, Bridge, Options
 from .errors import BadFrameError, BridgeError, NatsLostError, TunnelRefusedError
 from .peers import RemotePeer
 from .serving import PROTOCOL
@@ -38,6 +38,7 @@ class ConnectingBridge(Bridge):
             max_message_size=options.max_message_size,
             max_instances=options.max_tunnels,
             max_pending_bytes=self.max_pending_bytes,
+            kernel_buffer_size=LOCAL_BUFFER,
             **local,
         )
 

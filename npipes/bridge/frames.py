@@ -22,6 +22,7 @@ from .errors import BadFrameError
 __all__ = [
     "CLOSE",
     "DATA",
+    "Data",
     "ENTRY",
     "HEADER",
     "KEEP",
@@ -47,7 +48,10 @@ REF = 1 << 29
 LENGTH = REF - 1
 MAX_REASON = 1024
 
-Entry = tuple[int, int, bytes, int]     # flags, count of bytes, bytes, number
+LARGE = 4096        # bytes of an entry that are not copied out of their frame
+
+Data = bytes | memoryview
+Entry = tuple[int, int, Data, int]      # flags, count of bytes, bytes, number
 
 
 def entries_of(frame: bytes) -> Iterator[Entry]:
@@ -71,7 +75,10 @@ def entries_of(frame: bytes) -> Iterator[Entry]:
             continue
         if end - at < size:
             raise BadFrameError(f"an entry of {size} bytes has {end - at}")
-        yield flags, size, frame[at : at + size], number
+        if size < LARGE or flags == KEEP:
+            yield flags, size, frame[at : at + size], number
+        else:
+            yield flags, size, memoryview(frame)[at : at + size], number
         at += size
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from npipes._npipes import MessageTooLargeError
 
 from .errors import BadFrameError, FrameGapError
-from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, REF, entries_of
+from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, REF, Data, entries_of
 from .shares import Memory
 
 __all__ = ["Incoming"]
@@ -23,7 +23,7 @@ class Incoming:
         self.messages = 0
         self._max_message_size = max_message_size
         self._memory = memory       # None: the other side has no business to share
-        self._pieces: list[bytes] = []
+        self._pieces: list[Data] = []
         self._joined = 0
         self._number = 0
         self._grant_begin = 0       # what had been received when the last credit was given
@@ -40,7 +40,7 @@ class Incoming:
         self._number = number
         return kind, allowed
 
-    def messages_of(self, frame: bytes, deliver: Callable[[bytes], object]) -> None:
+    def messages_of(self, frame: bytes, deliver: Callable[[Data], object]) -> None:
         """Delivers the messages that a DATA frame completes."""
         for flags, size, data, number in entries_of(frame):
             cost = size + ENTRY.size
@@ -68,7 +68,7 @@ class Incoming:
             self.messages += 1
             deliver(data)
 
-    def _shared(self, flags: int, size: int, data: bytes, number: int) -> bytes:
+    def _shared(self, flags: int, size: int, data: Data, number: int) -> Data:
         if self._memory is None:
             raise BadFrameError("a shared message from a side that has none")
         if self._pieces:
@@ -79,7 +79,7 @@ class Incoming:
         if flags == KEEP:
             if found is not None:
                 raise BadFrameError(f"the shared message {number} came twice")
-            self._memory.keep(number, data)
+            self._memory.keep(number, bytes(data))
             return data
         if found is None or len(found) != size:
             raise BadFrameError(f"the shared message {number} of {size} bytes is not known")
@@ -90,10 +90,15 @@ class Incoming:
 
         pending: bytes that wait to go out to it; window: how much may be under way.
         """
-        last = self.granted - self._grant_begin
         granted = self.received - pending + window
-        if self.received - self._grant_begin < last // 4 or granted - self.granted < window // 8:
+        if not self.is_much or granted - self.granted < window // 8:
             return False
         self.granted = granted
         self._grant_begin = self.received
         return True
+
+    @property
+    def is_much(self) -> bool:
+        """A quarter of the last credit was used."""
+        last = self.granted - self._grant_begin
+        return 4 * (self.received - self._grant_begin) >= last

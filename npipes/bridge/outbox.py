@@ -14,7 +14,7 @@ __all__ = ["Outbox"]
 
 # Frames of large messages.  Several of them fit into a window, so that one is under way while the
 # next is made.
-FRAME = 1 << 18
+FRAME = 1 << 19
 
 
 class Outbox:
@@ -86,17 +86,29 @@ class Outbox:
             if not tunnel.is_open:
                 continue
             if hot is not None:
-                frame = tunnel.next_shared_frame(limit, hot)
+                await self._publish(tunnel, tunnel.next_shared_frame(limit, hot))
             else:
-                frame = tunnel.next_frame(room)
-            if frame is None:
-                continue
-            if tunnel.is_open and tunnel.has_more:
-                self.add(tunnel)
-            try:
-                await link.client.publish(tunnel.subject, frame)
-            except Exception as error:
-                tunnel.fail(NatsLostError(f"a frame could not be sent: {error}"))
+                await self._publish(tunnel, tunnel.next_frame(room))
+
+    async def _publish(self, tunnel: "Tunnel", frame: bytes | None) -> None:
+        if frame is None:
+            return
+        if tunnel.is_open and tunnel.has_more:
+            self.add(tunnel)
+        try:
+            await self._bridge.link.client.publish(tunnel.subject, frame)
+        except Exception as error:
+            tunnel.fail(NatsLostError(f"a frame could not be sent: {error}"))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits here, nor in the client of NATS."""
+        link = self._bridge.link
+        return self.is_empty and link.is_up and not link.client.pending_data_size
+
+    async def publish(self, tunnel: "Tunnel") -> None:
+        """Publishes a frame of a tunnel at once; only while is_idle."""
+        await self._publish(tunnel, tunnel.next_frame(min(FRAME, self._bridge.link.client.max_payload)))
 
     def _hot(self) -> set[tuple[int, bytes, bytes]] | None:
         """The keys of messages that wait in several tunnels; None: nothing is shared."""

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection
 
 from .errors import BadFrameError
-from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, REF, close_body
+from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, REF, Data, close_body
 from .shares import MIN_SHARED, Key, Sent, key_of
 
 __all__ = ["Outgoing"]
@@ -66,23 +66,24 @@ class Outgoing:
 
     def data(self, granted: int, room: int) -> bytes:
         """A frame with as much as room and credit take; it may have no entry at all."""
-        parts = [self._header(DATA, granted)]
+        parts: list[Data] = [self._header(DATA, granted)]
         left = min(room - HEADER.size, self.allowed - self.sent)
         while self._queue and (cost := self._add_first(parts, left)):
             left -= cost
         return b"".join(parts)
 
-    def _add_first(self, parts: list[bytes], left: int) -> int:
+    def _add_first(self, parts: list[Data], left: int) -> int:
         """Adds the first message, or a piece of it.  What it costs; 0: there is no room."""
         head, offset = self._queue[0], self._offset
         cost = len(head) - offset + ENTRY.size
         if cost <= left:
-            parts += (ENTRY.pack(cost - ENTRY.size), head[offset:] if offset else head)
+            rest = memoryview(head)[offset:] if offset else head
+            parts += (ENTRY.pack(cost - ENTRY.size), rest)
             self._pop()
         elif left >= MIN_PIECE + ENTRY.size:
             cost = left
             piece = cost - ENTRY.size
-            parts += (ENTRY.pack(piece | MORE), head[offset : offset + piece])
+            parts += (ENTRY.pack(piece | MORE), memoryview(head)[offset : offset + piece])
             self._offset += piece
         else:
             return 0
@@ -116,7 +117,7 @@ class Outgoing:
         number is the last one given; returned is the last one given then.  A shared message is
         never cut, and may have more bytes than the credit that is left, once there is any.
         """
-        parts = [self._header(DATA, granted)]
+        parts: list[Data] = [self._header(DATA, granted)]
         room -= HEADER.size
         extra = ENTRY.size + NUMBER.size
         while self.can_send:

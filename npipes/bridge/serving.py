@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import npipes.aio
 from npipes._npipes import PipeError
 
-from .base import Bridge, Options
+from .base import LOCAL_BUFFER, Bridge, Options
 from .errors import BadFrameError, BridgeError
 from .peers import RemotePeer
 from .subjects import is_token
@@ -74,6 +74,7 @@ class ServingBridge(Bridge):
                 authkey=self._authkey,
                 max_message_size=self.max_message_size,
                 max_pending_bytes=self.max_pending_bytes,
+                kernel_buffer_size=LOCAL_BUFFER,
             )
         finally:
             self._opening.discard(ident)

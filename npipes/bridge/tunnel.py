@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from npipes._npipes import Connection, PipeError, QueueFullError
 
 from .errors import BadFrameError, PeerLostError, TunnelFailedError
-from .frames import CLOSE, parse_close
+from .frames import CLOSE, Data, parse_close
 from .incoming import Incoming
 from .outgoing import Outgoing
 from .peers import RemotePeer
@@ -110,7 +110,10 @@ class Tunnel:
             async for message in self._conn:
                 out.put(message)
                 if not self.is_queued:
-                    outbox.add(self)
+                    if outbox.is_idle:
+                        await outbox.publish(self)      # a single message waits for nobody
+                    else:
+                        outbox.add(self)
                 if out.queued > QUEUE:
                     self._room = self._bridge.loop.create_future()
                     await self._room
@@ -195,7 +198,7 @@ class Tunnel:
         if not self.is_queued and out.can_send:
             self._bridge.outbox.add(self)
 
-    def _deliver(self, message: bytes) -> None:
+    def _deliver(self, message: Data) -> None:
         try:
             self._conn.send_nowait(message)
         except QueueFullError:
@@ -205,8 +208,10 @@ class Tunnel:
 
     def grant(self) -> None:
         """Lets the other side send as much more as the local connection has taken."""
-        window = self._bridge.window
         pending = self._conn.pending_bytes
+        if not pending and not self._in.is_much:
+            return
+        window = self._bridge.window
         if self._in.due(pending, window):
             self.beat = True
             self._bridge.outbox.add(self)
