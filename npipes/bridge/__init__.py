@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from npipes._npipes import PipeError
 from npipes.aio import _as_bytes
 
-from .base import Bridge, BridgeStats, Options
+from .base import Bridge, BridgeStats, TunnelOptions
 from .connecting import ConnectingBridge
+from .endpoint import Endpoint, Options
 from .errors import (
     BadFrameError,
     BridgeError,
@@ -31,6 +32,7 @@ from .errors import (
 from .nats_link import DEFAULT_SERVER
 from .peers import RemotePeer
 from .serving import ServingBridge
+from .stored import DeliveringBridge, StoringBridge
 from .subjects import PREFIX
 from .tunnel import Tunnel
 
@@ -42,6 +44,7 @@ __all__ = [
     "Bridge",
     "BridgeError",
     "BridgeStats",
+    "Endpoint",
     "FrameGapError",
     "NatsLostError",
     "PeerLostError",
@@ -50,7 +53,9 @@ __all__ = [
     "TunnelFailedError",
     "TunnelRefusedError",
     "connect",
+    "deliver",
     "serve",
+    "store",
 ]
 
 _OnOpen = Callable[[Tunnel], object]
@@ -138,8 +143,8 @@ def _options(
     max_tunnels: int,
     on_open: _OnOpen | None,
     on_close: _OnClose | None,
-) -> Options:
-    return Options(
+) -> TunnelOptions:
+    return TunnelOptions(
         pipe=name if pipe is None else os.fspath(pipe),
         nats=nats,
         nats_options=dict(nats_options or {}),
@@ -152,3 +157,76 @@ def _options(
         on_open=on_open,
         on_close=on_close,
     )
+
+
+def store(
+    name: str,
+    *,
+    pipe: "str | os.PathLike[str] | None" = None,
+    nats: str | Sequence[str] = DEFAULT_SERVER,
+    nats_options: Mapping[str, Any] | None = None,
+    prefix: str = PREFIX,
+    heartbeat: float = 5.0,
+    timeout: float = 5.0,
+    access: str | int = "user",
+    authkey: "ReadableBuffer | None" = None,
+    max_message_size: int = 67108864,
+    stream: str | None = None,
+    confirm: bool = False,
+) -> StoringBridge:
+    """Offer a pipe here whose messages JetStream stores, for a server that need not be there now.
+
+    One way: the server's answers don't come back.  stream: its name; it is made where there is none,
+    as a work queue in a file.  confirm: the client gets an empty message for each of its own as soon
+    as that is stored, so that call() returns then.  A message must fit into one of NATS's.
+
+    The other parameters are those of connect().  Starting raises what connect() raises, and
+    BridgeError where there is no JetStream.
+    """
+    options = Options(
+        pipe=name if pipe is None else os.fspath(pipe),
+        nats=nats,
+        nats_options=dict(nats_options or {}),
+        prefix=prefix,
+        heartbeat=heartbeat,
+        timeout=timeout,
+        max_message_size=max_message_size,
+    )
+    local = {"access": access, "authkey": _as_bytes(authkey)}
+    return StoringBridge(name, options, stream, confirm, local)
+
+
+def deliver(
+    name: str,
+    *,
+    pipe: "str | os.PathLike[str] | None" = None,
+    nats: str | Sequence[str] = DEFAULT_SERVER,
+    nats_options: Mapping[str, Any] | None = None,
+    prefix: str = PREFIX,
+    heartbeat: float = 5.0,
+    timeout: float = 5.0,
+    authkey: "ReadableBuffer | None" = None,
+    max_message_size: int = 67108864,
+    stream: str | None = None,
+    durable: str = "npipes",
+    confirm: bool = False,
+) -> DeliveringBridge:
+    """Deliver what store() has stored to the server of a pipe here, at least once and in order.
+
+    durable: the name of the consumer that JetStream keeps; all hosts that deliver share it.
+    confirm: a message counts as delivered when the server has answered it with a message of any
+    content; without it, as soon as the server's pipe has taken it.
+
+    The other parameters are those of serve().  Starting raises what serve() raises, and BridgeError
+    where there is no JetStream.
+    """
+    options = Options(
+        pipe=name if pipe is None else os.fspath(pipe),
+        nats=nats,
+        nats_options=dict(nats_options or {}),
+        prefix=prefix,
+        heartbeat=heartbeat,
+        timeout=timeout,
+        max_message_size=max_message_size,
+    )
+    return DeliveringBridge(name, options, stream, durable, confirm, _as_bytes(authkey))

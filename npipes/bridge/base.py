@@ -5,24 +5,22 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from npipes._npipes import PipeError
 
+from .endpoint import Endpoint, Options
 from .errors import BridgeError, NatsLostError
-from .nats_link import NatsLink
 from .outbox import Outbox
-from .peers import host_name
 from .shares import Memory, Sent
-from .subjects import Subjects, new_token
+from .subjects import new_token
 from .tunnel import Tunnel
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-__all__ = ["Bridge", "BridgeStats", "FarBridge", "Options"]
+__all__ = ["LOCAL_BUFFER", "Bridge", "BridgeStats", "FarBridge", "TunnelOptions"]
 
 _logger = logging.getLogger("npipes.bridge")
 
@@ -32,7 +30,7 @@ BUDGET = 32 << 20
 MAX_WINDOW = 4 << 20
 MIN_WINDOW = 16 << 10
 # What the system holds for a local connection: large messages pass in fewer turns.
-LOCAL_BUFFER = None if os.name == "nt" else 512 << 10
+LOCAL_BUFFER = None if os.name == "nt" else 1 << 20
 FIRST_WINDOW = 64 << 10     # before a tunnel has had any traffic
 
 
@@ -54,31 +52,17 @@ class BridgeStats:
     stray_frames: int = 0
 
 
-@dataclasses.dataclass
-class Options:
+@dataclasses.dataclass(kw_only=True)
+class TunnelOptions(Options):
     """What serve() and connect() were given."""
 
-    pipe: str
-    nats: str | Sequence[str]
-    nats_options: Mapping[str, Any]
-    prefix: str
-    heartbeat: float
-    timeout: float
     announce: bool
-    max_message_size: int
     max_tunnels: int
     on_open: Callable[[Tunnel], object] | None
     on_close: Callable[[Tunnel, PipeError | None], object] | None
 
     def check(self) -> None:
-        if not 0.05 <= self.heartbeat <= 3600:
-            raise ValueError(f"heartbeat must be 0.05 to 3600 seconds, not {self.heartbeat!r}")
-        if not self.timeout > 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout!r}")
-        if not 1 <= self.max_message_size < 1 << 31:
-            raise ValueError(
-                f"max_message_size must be 1 byte to 2 GiB, not {self.max_message_size!r}"
-            )
+        super().check()
         if self.max_tunnels < 1:
             raise ValueError(f"max_tunnels must be at least 1, not {self.max_tunnels!r}")
 
@@ -94,94 +78,41 @@ class FarBridge:
         self.memory = Memory() if remembers else None
 
 
-class Bridge:
-    """One end: await it or enter it, and it runs.
+class Bridge(Endpoint):
+    """One end of tunnels: await it or enter it, and it runs.
 
     To be used on its loop's thread only.
     """
 
     shares = False              # whether messages for several tunnels go over NATS once
-    _role = ""
 
-    def __init__(self, name: str, options: Options) -> None:
-        options.check()
-        self.subjects = Subjects(name, options.prefix)
-        self.name = name
+    def __init__(self, name: str, options: TunnelOptions) -> None:
+        super().__init__(name, options)
         self.ident = new_token()
-        self.host = host_name()
         self.max_message_size = options.max_message_size
         self.announces = options.announce
         self.last_shared = 0
         self.tunnels: dict[str, Tunnel] = {}
+        self.outbox = Outbox(self)
         self._options = options
         self._far: dict[str, FarBridge] = {}
         self._stats = BridgeStats()
-        self._started = False
-        self._closing: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._finishing: set[asyncio.Task[Any]] = set()
         self._watched: set[Tunnel] = set()
         self._watching = False
 
-    def __repr__(self) -> str:
-        state = "closed" if self._closing else "running" if self._started else "not started"
-        return f"<npipes.bridge.{type(self).__name__} {self.name!r}, {state}>"
-
-    # ---- starting ------------------------------------------------------------
-
-    async def start(self) -> Self:
-        """Connect to NATS and begin.  Raises NatsLostError, and what the local side raises."""
-        if self._started:
-            return self
-        self.loop = asyncio.get_running_loop()
-        self._closed: asyncio.Future[None] = self.loop.create_future()
-        self.outbox = Outbox(self)
-        self.link = NatsLink(
-            self._options.nats,
-            self._options.nats_options,
-            label=f"npipes bridge {self._role} {self.name} on {self.host}",
-            heartbeat=self._options.heartbeat,
-            on_lost=self._lost,
-            on_back=self._back,
-        )
-        await self.link.open(self._options.timeout)
-        self._started = True
-        try:
-            self.outbox.start()
-            await self._open()
-            self.create_task(self._tick())
-        except BaseException:
-            await self._stop(0)
-            raise
-        return self
-
     async def _open(self) -> None:
+        self.outbox.start()
+        await self._open_local()
+        self.create_task(self._tick())
+
+    async def _open_local(self) -> None:
         """Subscribes, and opens the local side."""
         raise NotImplementedError
 
     async def _close_local(self) -> None:
         """No new connections from here on."""
         raise NotImplementedError
-
-    def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def __await__(self) -> Generator[Any, Any, Self]:
-        return self.start().__await__()
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ---- what there is -------------------------------------------------------
 
@@ -193,6 +124,14 @@ class Bridge:
             stats.messages_in += tunnel.messages_in
             stats.messages_out += tunnel.messages_out
         return stats
+
+    @property
+    def summary(self) -> str:
+        stats = self.stats
+        return (
+            f"{stats.tunnels_total} tunnels, {stats.failed} failed, {stats.refused} refused,"
+            f" {stats.messages_in} messages in, {stats.messages_out} out"
+        )
 
     @property
     def window(self) -> int:
@@ -288,9 +227,6 @@ class Bridge:
             if tunnel.far is not None:
                 tunnel.fail(error())
 
-    def _lost(self) -> None:
-        """The numbers will tell whether anything was lost with the connection."""
-
     def _back(self) -> None:
         now = self.loop.time()
         for tunnel in self.tunnels.values():
@@ -323,29 +259,6 @@ class Bridge:
 
     # ---- the end -----------------------------------------------------------------
 
-    async def serve_forever(self) -> None:
-        """Wait until the bridge is closed.  When it is cancelled it closes the bridge."""
-        await self.start()
-        try:
-            await asyncio.shield(self._closed)
-        except asyncio.CancelledError:
-            await self.close()
-            raise
-
-    def close(self, grace: float = 5.0) -> Awaitable[None]:
-        """Begin to close; what is returned can be awaited for the end.
-
-        No new connections.  Tunnels that are still open after grace seconds are ended with an error
-        at both sides; those that end meanwhile end in order.
-        """
-        if not grace >= 0:
-            raise ValueError(f"grace must be at least 0 seconds, not {grace!r}")
-        if not self._started:
-            raise RuntimeError("the bridge is not started: await it, or enter it with async with")
-        if self._closing is None:
-            self._closing = self.loop.create_task(self._stop(grace))
-        return asyncio.shield(self._closing)
-
     async def _stop(self, grace: float) -> None:
         end = self.loop.time() + grace
         try:
@@ -362,13 +275,10 @@ class Bridge:
             await self._release()
 
     async def _release(self) -> None:
-        """Ends every task, and the connection to NATS."""
         await self.outbox.close()
-        tasks = [t for t in (*self._tasks, *self._finishing) if t is not asyncio.current_task()]
-        for task in tasks:
+        finishing = list(self._finishing)
+        for task in finishing:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
-        await self.link.close()
-        if not self._closed.done():
-            self._closed.set_result(None)
+        if finishing:
+            await asyncio.wait(finishing, timeout=5)
+        await super()._release()

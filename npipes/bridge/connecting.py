@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import npipes.aio
 from npipes._npipes import Connection
 
-from .base import LOCAL_BUFFER, Bridge, Options
+from .base import LOCAL_BUFFER, Bridge, TunnelOptions
 from .errors import BadFrameError, BridgeError, NatsLostError, TunnelRefusedError
 from .peers import RemotePeer
 from .serving import PROTOCOL
@@ -29,7 +29,7 @@ class ConnectingBridge(Bridge):
 
     _role = "connect"
 
-    def __init__(self, name: str, options: Options, local: dict[str, Any]) -> None:
+    def __init__(self, name: str, options: TunnelOptions, local: dict[str, Any]) -> None:
         super().__init__(name, options)
         self._openers: set[asyncio.Task[Any]] = set()
         self._server = npipes.aio.serve(
@@ -47,7 +47,7 @@ class ConnectingBridge(Bridge):
         """Where clients connect."""
         return self._server.address
 
-    async def _open(self) -> None:
+    async def _open_local(self) -> None:
         await self.link.subscribe(self.subjects.down(self.ident, "*"), self.on_frame)
         await self.link.client.flush()
         await self._server

@@ -29,7 +29,6 @@ class NatsLink:
         *,
         label: str,
         heartbeat: float,
-        on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
         wrong = _OWN & options.keys()
@@ -50,7 +49,6 @@ class NatsLink:
         self._client: Client | None = None
         self._last_error: BaseException | None = None
         self._lost_since: float | None = None
-        self._on_lost = on_lost
         self._on_back = on_back
         self._closing = False
 
@@ -116,7 +114,6 @@ class NatsLink:
         if self._lost_since is None:
             self._lost_since = asyncio.get_running_loop().time()
             _logger.warning("the connection to NATS is lost")
-            self._on_lost()
 
     async def _reconnected(self) -> None:
         self._lost_since = None

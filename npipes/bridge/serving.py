@@ -1,13 +1,12 @@
 """The end beside a server: a local connection for each tunnel."""
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import npipes.aio
 from npipes._npipes import PipeError
 
-from .base import LOCAL_BUFFER, Bridge, Options
+from .base import LOCAL_BUFFER, Bridge, TunnelOptions
 from .errors import BadFrameError, BridgeError
 from .peers import RemotePeer
 from .subjects import is_token
@@ -27,13 +26,13 @@ class ServingBridge(Bridge):
     shares = True
     _role = "serve"
 
-    def __init__(self, name: str, options: Options, authkey: bytes | None) -> None:
+    def __init__(self, name: str, options: TunnelOptions, authkey: bytes | None) -> None:
         super().__init__(name, options)
         self._authkey = authkey
         self._opening: set[str] = set()
         self._subscription: Any = None
 
-    async def _open(self) -> None:
+    async def _open_local(self) -> None:
         await self.link.subscribe(self.subjects.up(self.ident, "*"), self.on_frame)
         self._subscription = await self.link.subscribe(
             self.subjects.open, self._asked, self.subjects.queue
