@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import npipes.aio
@@ -53,17 +52,15 @@ class ConnectingBridge(Bridge):
         await self._server
 
     async def _close_local(self) -> None:
-        # Those who are connected go on; what ends them is the end of their tunnels.
-        self.create_task(self._wait(self._server.close(grace=3600)))
-
-    async def _wait(self, end: Awaitable[None]) -> None:
-        await end
+        if self._server.is_running:
+            self._server._stop_listening()
 
     async def _release(self) -> None:
         for task in self._openers:
             task.cancel()
         await super()._release()
-        await self._server.close(0)
+        if self._server.is_running:
+            await self._server.close(0)
 
     async def _handle(self, conn: Connection) -> None:
         ident = new_token()
