@@ -13,7 +13,7 @@ from npipes._npipes import PipeError
 from .endpoint import Endpoint, Options
 from .errors import BridgeError, NatsLostError
 from .outbox import Outbox
-from .shares import Memory, Sent
+from .shares import Memory, Seen, Sent
 from .subjects import new_token
 from .tunnel import Tunnel
 
@@ -74,6 +74,7 @@ class FarBridge:
         self.ident = ident
         self.count = 0
         self.sent = Sent()
+        self.seen = Seen()
         # Only the bridge of a server shares messages, so only the other one remembers.
         self.memory = Memory() if remembers else None
 

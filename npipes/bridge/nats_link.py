@@ -37,7 +37,7 @@ class NatsLink:
         self._options = {
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": 0.5,
-            "ping_interval": heartbeat,
+            "ping_interval": max(heartbeat, 1.0),
             "max_outstanding_pings": 2,
             **options,
             "servers": servers if isinstance(servers, str) else list(servers),

@@ -5,9 +5,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .errors import NatsLostError
+from .shares import Key
 
 if TYPE_CHECKING:
-    from .base import Bridge
+    from .base import Bridge, FarBridge
     from .tunnel import Tunnel
 
 __all__ = ["Outbox"]
@@ -100,25 +101,29 @@ class Outbox:
         except Exception as error:
             tunnel.fail(NatsLostError(f"a frame could not be sent: {error}"))
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing waits here, nor in the client of NATS."""
+    async def put(self, tunnel: "Tunnel") -> None:
+        """A tunnel has one more message: it goes at once where nothing else waits."""
         link = self._bridge.link
-        return self.is_empty and link.is_up and not link.client.pending_data_size
+        if (
+            self.is_empty
+            and link.is_up
+            and not link.client.pending_data_size
+            and not tunnel.may_share
+        ):
+            await self._publish(tunnel, tunnel.next_frame(min(FRAME, link.client.max_payload)))
+        else:
+            self.add(tunnel)
 
-    async def publish(self, tunnel: "Tunnel") -> None:
-        """Publishes a frame of a tunnel at once; only while is_idle."""
-        await self._publish(tunnel, tunnel.next_frame(min(FRAME, self._bridge.link.client.max_payload)))
-
-    def _hot(self) -> set[tuple[int, bytes, bytes]] | None:
-        """The keys of messages that wait in several tunnels; None: nothing is shared."""
+    def _hot(self) -> set[Key] | None:
+        """The keys of messages that several tunnels have; None: nothing is shared."""
         if not self._bridge.shares or len(self._bridge.tunnels) < 2:
             return None
-        hot: set[tuple[int, bytes, bytes]] = set()
-        counts: dict[str, dict[tuple[int, bytes, bytes], int]] = {}
+        hot: set[Key] = set()
+        counts: dict[FarBridge, dict[Key, int]] = {}
         for tunnel in self._ready:
             if tunnel.far is not None and tunnel.far.count > 1:
-                tunnel.count_shared(counts.setdefault(tunnel.far.ident, {}))
-        for of_bridge in counts.values():
-            hot.update(key for key, count in of_bridge.items() if count > 1)
+                tunnel.count_shared(counts.setdefault(tunnel.far, {}))
+        for far, of_far in counts.items():
+            hot.update(key for key, count in of_far.items() if count > 1 or far.seen.has(key))
+            far.seen.add(of_far)
         return hot

@@ -11,8 +11,9 @@ then on the peer has a memory, and keeps it as long as the tunnel is open.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
-__all__ = ["MIN_SHARED", "Memory", "Sent", "key_of"]
+__all__ = ["MIN_SHARED", "Key", "Memory", "Seen", "Sent", "key_of"]
 
 MIN_SHARED = 128            # bytes; less is not worth a number
 MAX_COUNT = 256
@@ -48,6 +49,27 @@ class Memory:
             self._bytes -= len(old)
             forgotten.append(old)
         return forgotten
+
+
+class Seen:
+    """Keys of the last messages that went without a number: one that comes again gets one.
+
+    A server writes to one client after the other, and the first of them may have been served
+    before the next has its message.
+    """
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[Key, None] = OrderedDict()
+
+    def has(self, key: Key) -> bool:
+        return key in self._keys
+
+    def add(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._keys[key] = None
+            self._keys.move_to_end(key)
+        while len(self._keys) > MAX_COUNT:
+            self._keys.popitem(last=False)
 
 
 class Sent:

@@ -11,6 +11,7 @@ from .frames import CLOSE, Data, parse_close
 from .incoming import Incoming
 from .outgoing import Outgoing
 from .peers import RemotePeer
+from .shares import MIN_SHARED, Key
 
 if TYPE_CHECKING:
     from .base import Bridge, FarBridge
@@ -110,10 +111,7 @@ class Tunnel:
             async for message in self._conn:
                 out.put(message)
                 if not self.is_queued:
-                    if outbox.is_idle:
-                        await outbox.publish(self)      # a single message waits for nobody
-                    else:
-                        outbox.add(self)
+                    await outbox.put(self)
                 if out.queued > QUEUE:
                     self._room = self._bridge.loop.create_future()
                     await self._room
@@ -143,7 +141,7 @@ class Tunnel:
         self._published()
         return frame
 
-    def next_shared_frame(self, room: int, hot: set[tuple[int, bytes, bytes]]) -> bytes | None:
+    def next_shared_frame(self, room: int, hot: set[Key]) -> bytes | None:
         """The same, where other tunnels to the same bridge may have the same messages."""
         far, out, bridge = self.far, self._out, self._bridge
         if far is None or out.shares_from is None or not out.can_send:
@@ -167,7 +165,18 @@ class Tunnel:
         out = self._out
         return out.can_send or self.beat or (self._close is not None and not out.queued)
 
-    def count_shared(self, counts: dict[tuple[int, bytes, bytes], int]) -> None:
+    @property
+    def may_share(self) -> bool:
+        """What waits is worth a look at what other tunnels have."""
+        far, out = self.far, self._out
+        return (
+            far is not None
+            and far.count > 1
+            and out.shares_from is not None
+            and out.queued >= MIN_SHARED
+        )
+
+    def count_shared(self, counts: dict[Key, int]) -> None:
         self._out.count_shared(counts, 64)
 
     # ---- from NATS -----------------------------------------------------------
