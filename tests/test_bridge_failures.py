@@ -120,6 +120,26 @@ def test_tunnels_without_traffic_survive_a_short_loss_of_nats(nats, pipe_name):
     run(main)
 
 
+def test_the_first_to_come_back_waits_for_the_other(nats, pipe_name):
+    async def main():
+        near_options = {"nats_options": {"reconnect_time_wait": 0.5}}
+        far_options = {"nats_options": {"reconnect_time_wait": 0.01}}
+        both = {"heartbeat": 2.0, "serving": near_options, "connecting": far_options}
+        async with bridged(nats.url, pipe_name, echo, **both) as (near, far):
+            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
+                await conn.call(b"before")
+                await asyncio.sleep(0.1)
+                nats.kill()
+                await until(lambda: not near.link.is_up and not far.link.is_up)
+                nats.start()
+                await until(lambda: far.link.is_up)
+                was_alone = not near.link.is_up
+                assert await conn.call(b"to one that is away") == b"to one that is away"
+                return was_alone
+
+    assert run(main), "the other one came back at once"
+
+
 def test_tunnels_end_with_an_error_when_nats_stays_away(nats, pipe_name):
     async def main():
         ends = []

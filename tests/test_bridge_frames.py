@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import npipes
 from npipes.bridge.errors import BadFrameError, FrameGapError
 from npipes.bridge.frames import (
-    CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, REF, close_body, parse_close,
+    ANSWER, CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, PROBE, REF, close_body, parse_close,
 )
 from npipes.bridge.incoming import Incoming
 from npipes.bridge.outgoing import Outgoing
@@ -170,6 +170,17 @@ def test_both_sides_forget_the_same_messages():
 def test_a_frame_that_no_bridge_sends_is_refused(frames):
     with pytest.raises(BadFrameError):
         take(Incoming(1000, MAX, Memory()), *frames)
+
+
+@pytest.mark.parametrize("kind", [PROBE, ANSWER])
+def test_a_probe_has_the_number_of_the_frame_before_it(kind):
+    into, out = Incoming(1000, MAX, None), Outgoing(1000)
+    take(into, out.data(0, 1000), out.data(0, 1000))
+    assert into.header(out.mark(7, kind)) == (kind, 7)
+    take(into, out.data(0, 1000))
+    out.data(0, 1000)
+    with pytest.raises(FrameGapError, match="4 frames were sent, of which 3 came"):
+        into.header(out.mark(7, kind))
 
 
 @pytest.mark.parametrize("numbers", [[0], [2], [1, 1], [1, 3], [1, 2, 1], [1 << 63]])

@@ -229,13 +229,21 @@ class Bridge(Endpoint):
                 tunnel.fail(error())
 
     def _back(self) -> None:
+        # The other side may not be back yet, and what is sent to it then is lost.
         now = self.loop.time()
         for tunnel in self.tunnels.values():
             tunnel.heard_at = now
-            tunnel.beat = tunnel.far is not None
-            if tunnel.beat:
-                self.outbox.add(tunnel)
+            tunnel.is_held = tunnel.far is not None
+        self.create_task(self._probe())
         self.outbox.wake()
+
+    async def _probe(self) -> None:
+        delay = 0.05
+        while held := [tunnel for tunnel in self.tunnels.values() if tunnel.is_held]:
+            for tunnel in held:
+                tunnel.probe()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, 1.0)
 
     def watch(self, tunnel: Tunnel) -> None:
         """A local connection takes its messages slowly: look when it has taken some."""

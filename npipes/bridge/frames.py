@@ -4,6 +4,10 @@ A frame is a header and a body.  The header has the kind, the frame's number wit
 of the tunnel, and how many bytes, counted from the tunnel's beginning, the sender of the frame is
 ready to take.  The body of DATA is any number of entries, that of CLOSE a code and a text.
 
+PROBE asks, after a bridge has been without NATS, whether the other one is there, and ANSWER says so.
+They have no body and no number of their own, but that of the last frame before them: who has another
+one knows that something was lost.
+
 An entry is a word of 32 bits and bytes.  The word has the count of the bytes and three flags:
 
     MORE    the message goes on in the next entry
@@ -20,6 +24,7 @@ from collections.abc import Iterator
 from .errors import BadFrameError
 
 __all__ = [
+    "ANSWER",
     "CLOSE",
     "DATA",
     "Data",
@@ -28,6 +33,7 @@ __all__ = [
     "KEEP",
     "MORE",
     "NUMBER",
+    "PROBE",
     "REF",
     "Entry",
     "close_body",
@@ -41,6 +47,8 @@ NUMBER = struct.Struct("!Q")
 
 DATA = 0x11         # the version of the protocol in the high half, the kind in the low one
 CLOSE = 0x12
+PROBE = 0x13
+ANSWER = 0x14
 
 MORE = 1 << 31
 KEEP = 1 << 30

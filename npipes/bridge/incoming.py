@@ -5,7 +5,19 @@ from collections.abc import Callable
 from npipes._npipes import MessageTooLargeError
 
 from .errors import BadFrameError, FrameGapError
-from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, REF, Data, entries_of
+from .frames import (
+    ANSWER,
+    CLOSE,
+    DATA,
+    ENTRY,
+    HEADER,
+    KEEP,
+    MORE,
+    PROBE,
+    REF,
+    Data,
+    entries_of,
+)
 from .shares import Memory
 
 __all__ = ["Incoming"]
@@ -33,6 +45,10 @@ class Incoming:
         if len(frame) < HEADER.size:
             raise BadFrameError(f"a frame of {len(frame)} bytes")
         kind, number, allowed = HEADER.unpack_from(frame)
+        if kind in (PROBE, ANSWER):
+            if number != self._number:
+                raise FrameGapError(f"{number} frames were sent, of which {self._number} came")
+            return kind, allowed
         if kind not in (DATA, CLOSE):
             raise BadFrameError(f"a frame of the unknown kind {kind:#04x}")
         if number != self._number + 1:

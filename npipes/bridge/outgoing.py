@@ -64,6 +64,10 @@ class Outgoing:
         """The frame that ends the tunnel."""
         return self._header(CLOSE, granted) + close_body(code, reason)
 
+    def mark(self, granted: int, kind: int) -> bytes:
+        """A PROBE or an ANSWER."""
+        return HEADER.pack(kind, self._number, granted)
+
     def data(self, granted: int, room: int) -> bytes:
         """A frame with as much as room and credit take; it may have no entry at all."""
         parts: list[Data] = [self._header(DATA, granted)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from npipes._npipes import Connection, PipeError, QueueFullError
 
 from .errors import BadFrameError, PeerLostError, TunnelFailedError
-from .frames import CLOSE, Data, parse_close
+from .frames import ANSWER, CLOSE, DATA, PROBE, Data, parse_close
 from .incoming import Incoming
 from .outgoing import Outgoing
 from .peers import RemotePeer
@@ -47,6 +47,8 @@ class Tunnel:
         self.far: FarBridge | None = None
         self.subject = ""
         self.is_queued = False          # in the outbox
+        self.is_held = False            # until the other bridge has answered a probe
+        self._marks: set[int] = set()   # PROBE and ANSWER, if they are due
         self.beat = False               # a frame is due, even one without messages
         self.sent_at = self.heard_at = bridge.loop.time()
 
@@ -126,7 +128,11 @@ class Tunnel:
     def next_frame(self, room: int) -> bytes | None:
         """What is to be published next, of at most room bytes; None: nothing."""
         out = self._out
-        if out.can_send:
+        if self._marks:
+            frame = out.mark(self._in.granted, self._marks.pop())
+        elif self.is_held:
+            return None
+        elif out.can_send:
             self.beat = False
             frame = out.data(self._in.granted, room)
         elif self._close is not None and not out.queued:
@@ -144,7 +150,13 @@ class Tunnel:
     def next_shared_frame(self, room: int, hot: set[Key]) -> bytes | None:
         """The same, where other tunnels to the same bridge may have the same messages."""
         far, out, bridge = self.far, self._out, self._bridge
-        if far is None or out.shares_from is None or not out.can_send:
+        if (
+            far is None
+            or out.shares_from is None
+            or not out.can_send
+            or self.is_held
+            or self._marks
+        ):
             return self.next_frame(room)
         self.beat = False
         granted, last = self._in.granted, bridge.last_shared
@@ -163,6 +175,8 @@ class Tunnel:
     @property
     def has_more(self) -> bool:
         out = self._out
+        if self._marks or self.is_held:
+            return bool(self._marks)
         return out.can_send or self.beat or (self._close is not None and not out.queued)
 
     @property
@@ -197,6 +211,9 @@ class Tunnel:
             if kind == CLOSE:
                 self._closed_by_peer(frame)
                 return
+            if kind != DATA:
+                self._answered(kind)
+                return
             if out.shares_from is None and self._bridge.shares:
                 out.shares_from = self._bridge.last_shared + 1
             into.messages_of(frame, self._deliver)
@@ -206,6 +223,20 @@ class Tunnel:
         self.grant()
         if not self.is_queued and out.can_send:
             self._bridge.outbox.add(self)
+
+    def probe(self) -> None:
+        """Holds what is to be sent until the other bridge is known to be there."""
+        self.is_held = True
+        self._marks.add(PROBE)
+        self._bridge.outbox.add(self)
+
+    def _answered(self, kind: int) -> None:
+        if kind == PROBE:
+            self._marks.add(ANSWER)
+        elif self.is_held:
+            self.is_held = False
+            self.beat = True
+        self._bridge.outbox.add(self)
 
     def _deliver(self, message: Data) -> None:
         try:
