@@ -106,7 +106,7 @@ def test_frames_for_no_tunnel_are_counted_and_dropped(url, pipe_name):
 
 TOKEN = "0123456789abcdef" * 2
 PEER = {"host": "h", "bridge": "b"}
-GOOD = {"protocol": 1, "bridge": TOKEN, "tunnel": TOKEN, "granted": 1000, "peer": PEER}
+GOOD = {"protocol": 1, "bridge": TOKEN, "tunnel": TOKEN, "granted": 1000, "timeout": 5, "peer": PEER}
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ GOOD = {"protocol": 1, "bridge": TOKEN, "tunnel": TOKEN, "granted": 1000, "peer"
                 {"protocol": 2}, {"bridge": "*"}, {"bridge": TOKEN.upper()}, {"bridge": 5},
                 {"tunnel": ">"}, {"tunnel": TOKEN + " "}, {"tunnel": ""}, {"tunnel": "a.b" + TOKEN[3:]},
                 {"granted": -1}, {"granted": True}, {"granted": 1 << 60}, {"granted": "1"},
-                {"peer": None}, {"peer": {"host": "h"}}, {"peer": PEER | {"pid": "1"}},
+                {"timeout": 0}, {"timeout": None}, {"timeout": 1e999}, {"peer": None}, {"peer": {"host": "h"}}, {"peer": PEER | {"pid": "1"}},
                 {"peer": PEER | {"user": "x" * 300}}, {"peer": PEER | {"host": "a\nb"}},
             )
         ),
     ],
-    ids=range(23),
+    ids=range(26),
 )
 def test_a_bad_request_is_refused(url, pipe_name, request_):
     async def main():

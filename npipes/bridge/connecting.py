@@ -63,10 +63,9 @@ class ConnectingBridge(Bridge):
             await self._server.close(0)
 
     async def _handle(self, conn: Connection) -> None:
-        ident = new_token()
         local = RemotePeer.of(conn, self.host, self.ident)
-        tunnel = Tunnel(self, conn, ident, local, self.first_window)
-        self.tunnels[ident] = tunnel
+        tunnel = Tunnel(self, conn, new_token(), local, self.first_window)
+        self.tunnels[tunnel.ident] = tunnel
         task = asyncio.current_task()
         assert task is not None
         self._openers.add(task)
@@ -88,20 +87,29 @@ class ConnectingBridge(Bridge):
         end = self.loop.time() + self._options.timeout
         delay = 0.02
         while True:
+            left = min(max(self._options.timeout / 3, 0.5), end - self.loop.time())
             try:
-                bridge, allowed, remote = await self._ask(tunnel, end)
+                bridge, allowed, remote = await self._ask(tunnel, max(left, 0.1))
                 break
             except TunnelRefusedError:
                 if self.loop.time() + delay > end or self._closing or not conn.is_connected:
                     raise
             await asyncio.sleep(delay)
             delay = min(2 * delay, 0.5)
+            if tunnel.is_open:
+                self._rename(tunnel)
         if tunnel.is_open:
             subject = self.subjects.up(bridge, tunnel.ident)
             tunnel.opened(self.far_bridge(bridge), subject, remote, allowed)
             self.has_opened(tunnel)
 
-    async def _ask(self, tunnel: Tunnel, end: float) -> tuple[str, int, RemotePeer]:
+    def _rename(self, tunnel: Tunnel) -> None:
+        """Who was asked before may have opened it, and not be heard: that one is another tunnel."""
+        del self.tunnels[tunnel.ident]
+        tunnel.rename(new_token())
+        self.tunnels[tunnel.ident] = tunnel
+
+    async def _ask(self, tunnel: Tunnel, seconds: float) -> tuple[str, int, RemotePeer]:
         from nats.errors import Error, NoRespondersError
         from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -110,18 +118,18 @@ class ConnectingBridge(Bridge):
             "bridge": self.ident,
             "tunnel": tunnel.ident,
             "granted": tunnel.granted_first,
+            "timeout": seconds,
             "peer": tunnel.local.to_json(),
         }
-        left = max(end - self.loop.time(), 0.1)
         try:
             reply = await self.link.client.request(
-                self.subjects.open, json.dumps(request).encode(), timeout=left
+                self.subjects.open, json.dumps(request).encode(), timeout=seconds
             )
         except NoRespondersError:
             raise TunnelRefusedError(f"nobody serves {self.name!r}") from None
         except NatsTimeoutError:
             raise TunnelRefusedError(
-                f"no bridge that serves {self.name!r} has answered within {left:.3g} seconds"
+                f"no bridge that serves {self.name!r} has answered within {seconds:.3g} seconds"
             ) from None
         except Error as error:
             raise NatsLostError(f"NATS: {error}") from error

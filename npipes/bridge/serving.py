@@ -58,7 +58,7 @@ class ServingBridge(Bridge):
         await message.respond(json.dumps(answer).encode())
 
     async def _open_tunnel(self, request: bytes) -> dict[str, Any]:
-        bridge, ident, allowed, remote = _parse(request)
+        bridge, ident, allowed, timeout, remote = _parse(request)
         if self._closing is not None:
             raise BridgeError("the bridge is being stopped")
         if ident in self.tunnels or ident in self._opening:
@@ -69,7 +69,7 @@ class ServingBridge(Bridge):
         try:
             conn = await npipes.aio.connect(
                 self._options.pipe,
-                timeout=self._options.timeout,
+                timeout=min(self._options.timeout, 0.75 * timeout),     # while the other waits
                 authkey=self._authkey,
                 max_message_size=self.max_message_size,
                 max_pending_bytes=self.max_pending_bytes,
@@ -91,8 +91,11 @@ class ServingBridge(Bridge):
         }
 
 
-def _parse(request: bytes) -> tuple[str, str, int, RemotePeer]:
-    """What a bridge asks with: its name, that of the tunnel, the credit it gives, its client."""
+def _parse(request: bytes) -> tuple[str, str, int, float, RemotePeer]:
+    """What a bridge asks with.
+
+    Its name, that of the tunnel, the credit it gives, for how many seconds it waits, its client.
+    """
     try:
         fields = json.loads(request)
     except (ValueError, RecursionError):
@@ -104,4 +107,7 @@ def _parse(request: bytes) -> tuple[str, str, int, RemotePeer]:
         raise BadFrameError("a request whose names are none")
     if type(allowed) is not int or not 0 <= allowed <= 1 << 28:
         raise BadFrameError(f"a request with a credit of {allowed!r:.40}")
-    return str(bridge), str(ident), allowed, RemotePeer.from_json(fields.get("peer"))
+    timeout = fields.get("timeout")
+    if not isinstance(timeout, (int, float)) or not 0 < timeout <= 3600:
+        raise BadFrameError(f"a request with a timeout of {timeout!r:.40}")
+    return str(bridge), str(ident), allowed, timeout, RemotePeer.from_json(fields.get("peer"))

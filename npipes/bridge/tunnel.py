@@ -82,6 +82,11 @@ class Tunnel:
 
     # ---- the beginning -----------------------------------------------------
 
+    def rename(self, ident: str) -> None:
+        """Another name, as long as it is not opened."""
+        self.ident = ident
+        self._early = []
+
     def opened(self, far: "FarBridge", subject: str, remote: RemotePeer, allowed: int) -> None:
         """The other bridge has the tunnel too, and may be sent so many bytes."""
         self.far = far
