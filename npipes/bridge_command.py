@@ -1,13 +1,9 @@
 """The command line: `npipes bridge serve NAME`, `npipes bridge connect NAME`."""
 
 import argparse
-import asyncio
-import contextlib
 import logging
 import re
-import signal
 import sys
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +76,9 @@ def _add_common(role: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs a bridge until Ctrl-C or SIGTERM.  0 after that, 1 when it could not be started."""
+    # Here: a command line that bridges nothing need not load what bridges.
+    from npipes.bridge import running
+
     logging.basicConfig(
         format="%(message)s",
         level=logging.WARNING if args.quiet else logging.INFO,
@@ -91,44 +90,10 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, TypeError, OSError) as error:
         print(f"npipes bridge: {error}", file=sys.stderr)
         return 1
-    try:
-        return asyncio.run(_run(endpoint, args))
-    except KeyboardInterrupt:
-        return 0
-
-
-async def _run(endpoint: "Endpoint", args: argparse.Namespace) -> int:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):      # Windows
-            loop.add_signal_handler(number, stopped.set)
-    try:
-        await endpoint.start()
-    except (OSError, ImportError, ValueError) as error:
-        print(f"npipes bridge: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-        return 1
-    print(f"bridge {args.role} {args.name}: running until Ctrl-C", flush=True)
-    try:
-        await _first(endpoint.serve_forever(), stopped.wait())
-    finally:
-        await endpoint.close()
-        print(endpoint.summary, flush=True)
-    return 0
-
-
-async def _first(*works: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return running.run(endpoint, f"bridge {args.role} {args.name}")
 
 
 def _endpoint(args: argparse.Namespace) -> "Endpoint":
-    # Here: a command line that bridges nothing need not load what bridges.
     import npipes.bridge
 
     options: dict[str, Any] = {

@@ -28,7 +28,8 @@ __all__ = ["DeliveringBridge", "StoringBridge", "batch_of", "messages_of"]
 VERSION = 1
 SPARE = 1024                # of max_payload: the headers of NATS, and what a batch adds
 QUEUE = 1 << 20             # bytes that wait to be stored before a client is left alone
-ACK_WAIT = 30.0             # seconds; a message that is under way for longer is given out again
+ACK_WAIT = 5.0              # seconds; a message of which nothing is heard for so long comes again
+PULL = 1.0                  # seconds; a request for messages that NATS has lost costs no more
 _logger = logging.getLogger("npipes.bridge")
 
 
@@ -292,7 +293,7 @@ class DeliveringBridge(_Streaming):
         delay = 0.05
         while True:
             try:
-                for message in await self._pull.fetch(1, timeout=5):
+                for message in await self._pull.fetch(1, timeout=PULL):
                     await self._deliver(message)
                 delay = 0.05
                 continue
