@@ -8,7 +8,7 @@ import stat
 import pytest
 from aio_support import echo, until
 from bridge_support import bridged, needs_nats, nats_url, numbered, run
-from support import TIMEOUT, WINDOWS, linux_only
+from support import TIMEOUT, WINDOWS, is_wine, linux_only, needs_names_of_ones_own
 
 needs_nats()
 
@@ -62,7 +62,7 @@ def test_a_bridge_works_on_every_loop(url, pipe_name, loops):
 
 
 def test_many_small_messages_in_both_directions_at_once(url, pipe_name):
-    count = 5000
+    count = 1000 if is_wine() else 5000
 
     async def main():
         async with bridged(url, pipe_name, echo) as (near, far):
@@ -395,8 +395,6 @@ def test_without_nats_it_does_not_start(pipe_name):
 
 
 def test_a_pipe_that_somebody_serves_already_is_not_taken_over(url, pipe_name):
-    from support import needs_names_of_ones_own
-
     needs_names_of_ones_own()
 
     async def main():

@@ -114,8 +114,8 @@ def test_no_nats_server_is_one_line_and_an_exit_code(pipe_name, tmp_path):
         (["connect", "demo", "--confirm"], "--jetstream"),
         (["connect", "demo", "--jetstream", "--announce"], "--announce"),
         (["serve", "demo", "--tls-key", "x"], "--tls-cert"),
-        (["serve", "demo", "--authkey-file", "no/such/file"], "no/such/file"),
-        (["serve", "demo", "--tls-ca", "no/such/file"], ""),
+        (["serve", "demo", "--authkey-file", "missing"], "missing"),
+        (["serve", "demo", "--tls-ca", "missing"], ""),
     ],
 )
 def test_wrong_arguments_are_told(args, text, capsys):

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from aio_support import echo, until
 from bridge_support import bridged, needs_nats, nats_url, numbered, run
-from support import TIMEOUT, WINDOWS, descriptor_count, resident_bytes
+from support import TIMEOUT, WINDOWS, descriptor_count, is_wine, resident_bytes
 
 needs_nats()
 
@@ -25,6 +25,10 @@ def url():
 # ---- back-pressure -------------------------------------------------------------
 
 
+not_under_wine = pytest.mark.skipif(is_wine(), reason="the loads are too much for Wine's sockets")
+
+
+@not_under_wine
 def test_a_slow_server_slows_its_client_and_nothing_piles_up(url, pipe_name):
     go = asyncio.Event()
     size, count = 100_000, 1000
@@ -65,6 +69,7 @@ def test_a_slow_server_slows_its_client_and_nothing_piles_up(url, pipe_name):
     run(main)
 
 
+@not_under_wine
 def test_a_slow_client_slows_its_server_and_nobody_else(url, pipe_name):
     size = 100_000
     sent = {}
