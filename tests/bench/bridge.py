@@ -27,9 +27,6 @@ import time
 import nats
 
 import npipes.aio
-import npipes.bridge
-
-SIZES = {"small": 64, "large": 1 << 20}
 
 
 # ---- the other processes ---------------------------------------------------
@@ -54,13 +51,14 @@ async def count_and_answer(url: str) -> None:
         await asyncio.Event().wait()
 
 
-async def run_role(role: str, url: str) -> None:
-    if role == "server":
-        await count_and_answer(url)
-    elif role == "serve":
-        await npipes.bridge.serve("bench", nats=url).serve_forever()
-    else:
-        await npipes.bridge.connect("bench", pipe="bench-far", nats=url).serve_forever()
+def commands(url: str) -> list[list[str]]:
+    """The server of both, and the two bridges as a user starts them."""
+    bridge = [sys.executable, "-m", "npipes", "bridge"]
+    return [
+        [sys.executable, __file__, "--serve", url],
+        [*bridge, "serve", "bench", "--quiet", "--nats", url],
+        [*bridge, "connect", "bench", "--quiet", "--pipe", "bench-far", "--nats", url],
+    ]
 
 
 # ---- the loads ---------------------------------------------------------------
@@ -152,12 +150,11 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=20000)
     parser.add_argument("--large", type=int, default=100)
     parser.add_argument("--trips", type=int, default=1000)
-    parser.add_argument("--role", help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", metavar="URL", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.role:
+    if args.serve:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(run_role(args.role, args.url))
+            asyncio.run(count_and_answer(args.serve))
         return
     program = shutil.which("nats-server")
     if program is None:
@@ -173,9 +170,8 @@ def main() -> None:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 time.sleep(0.01)
-            for role in ("server", "serve", "connect"):
-                command = [sys.executable, __file__, "--role", role, "--url", url]
-                processes.append(subprocess.Popen(command))
+            for command in commands(url):
+                processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
             asyncio.run(measure(url, args))
         finally:
             for process in reversed(processes):
