@@ -17,10 +17,15 @@ from support import TIMEOUT, WINDOWS
 PROGRAM = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
 
 
+def has_nats():
+    """Whether nats_url() can give one."""
+    return PROGRAM is not None or bool(os.environ.get("NPIPES_TEST_NATS"))
+
+
 def needs_nats():
-    """Imports what a module of tests takes, or skips all of them."""
+    """Skips a module of tests without what it takes."""
     pytest.importorskip("nats", reason="nats-py is not installed")
-    if PROGRAM is None and not os.environ.get("NPIPES_TEST_NATS"):
+    if not has_nats():
         pytest.skip("nats-server is not installed", allow_module_level=True)
 
 

@@ -31,10 +31,12 @@ __all__ = [
     "ENTRY",
     "HEADER",
     "KEEP",
+    "LARGE",
     "MORE",
     "NUMBER",
     "PROBE",
     "REF",
+    "SINGLE",
     "Entry",
     "close_body",
     "entries_of",
@@ -43,6 +45,7 @@ __all__ = [
 
 HEADER = struct.Struct("!BQQ")
 ENTRY = struct.Struct("!I")
+SINGLE = struct.Struct("!BQQI")     # header and entry of a frame with one message
 NUMBER = struct.Struct("!Q")
 
 DATA = 0x11         # the version of the protocol in the high half, the kind in the low one

@@ -12,9 +12,11 @@ from .frames import (
     ENTRY,
     HEADER,
     KEEP,
+    LARGE,
     MORE,
     PROBE,
     REF,
+    SINGLE,
     Data,
     entries_of,
 )
@@ -58,31 +60,38 @@ class Incoming:
 
     def messages_of(self, frame: bytes, deliver: Callable[[Data], object]) -> None:
         """Delivers the messages that a DATA frame completes."""
+        size = len(frame) - SINGLE.size
+        if 0 <= size < LARGE and not self._pieces and SINGLE.unpack_from(frame)[3] == size:
+            self._take(0, size, frame[SINGLE.size :], deliver)
+            return
         for flags, size, data, number in entries_of(frame):
-            cost = size + ENTRY.size
             if flags == KEEP or flags == REF:
                 data = self._shared(flags, size, data, number)
-            elif self.received + cost > self.granted:
-                raise BadFrameError(
-                    f"{self.received + cost} bytes came, of which {self.granted} were allowed"
-                )
-            self.received += cost
-            if self._joined + size > self._max_message_size:
-                raise MessageTooLargeError(
-                    BadFrameError.errno_of_class,
-                    f"a message of more than the {self._max_message_size} bytes that are allowed",
-                )
-            if flags == MORE:
-                self._pieces.append(data)
-                self._joined += size
-                continue
-            if self._pieces:
-                self._pieces.append(data)
-                data = b"".join(self._pieces)
-                self._pieces = []
-                self._joined = 0
-            self.messages += 1
-            deliver(data)
+            self._take(flags, size, data, deliver)
+
+    def _take(
+        self, flags: int, size: int, data: Data, deliver: Callable[[Data], object]
+    ) -> None:
+        received = self.received + size + ENTRY.size
+        if received > self.granted and flags not in (KEEP, REF):
+            raise BadFrameError(f"{received} bytes came, of which {self.granted} were allowed")
+        self.received = received
+        if self._joined + size > self._max_message_size:
+            raise MessageTooLargeError(
+                BadFrameError.errno_of_class,
+                f"a message of more than the {self._max_message_size} bytes that are allowed",
+            )
+        if flags == MORE:
+            self._pieces.append(data)
+            self._joined += size
+            return
+        if self._pieces:
+            self._pieces.append(data)
+            data = b"".join(self._pieces)
+            self._pieces = []
+            self._joined = 0
+        self.messages += 1
+        deliver(data)
 
     def _shared(self, flags: int, size: int, data: Data, number: int) -> Data:
         if self._memory is None:

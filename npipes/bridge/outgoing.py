@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection
 
 from .errors import BadFrameError
-from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, REF, Data, close_body
+from .frames import CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, REF, SINGLE, Data, close_body
 from .shares import MIN_SHARED, Key, Sent, key_of
 
 __all__ = ["Outgoing"]
@@ -70,6 +70,16 @@ class Outgoing:
 
     def data(self, granted: int, room: int) -> bytes:
         """A frame with as much as room and credit take; it may have no entry at all."""
+        queue = self._queue
+        if len(queue) == 1 and not self._offset:
+            # A request, or an answer to one: the most frequent frame there is.
+            head = queue[0]
+            cost = len(head) + ENTRY.size
+            if cost <= room - HEADER.size and cost <= self.allowed - self.sent:
+                self._number += 1
+                self.sent += cost
+                self._pop()
+                return SINGLE.pack(DATA, self._number, granted, len(head)) + head
         parts: list[Data] = [self._header(DATA, granted)]
         left = min(room - HEADER.size, self.allowed - self.sent)
         while self._queue and (cost := self._add_first(parts, left)):
