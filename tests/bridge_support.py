@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -80,10 +81,19 @@ class NatsServer:
         self._process.kill()
         self._process.wait()
 
+    def terminate(self):
+        self._process.terminate()
+        self._process.wait()
+
+    def configure(self, config):
+        """Another configuration, while it runs."""
+        with open(os.path.join(self.directory, "server.conf"), "w") as file:
+            file.write(config)
+        self._process.send_signal(signal.SIGHUP)
+
     def stop(self):
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+            self.terminate()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):

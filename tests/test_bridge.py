@@ -213,6 +213,29 @@ def test_a_close_with_grace_lets_connections_end_in_order(url, pipe_name):
     run(main)
 
 
+def test_clients_that_come_and_go_leave_nothing(url, pipe_name):
+    count = 40 if is_wine() else 200
+
+    async def main():
+        async with bridged(url, pipe_name, echo) as (near, far):
+            async def visit(number):
+                conn = await npipes.aio.connect(f"{pipe_name}-far", timeout=TIMEOUT)
+                if number % 3:
+                    await conn.send(b"hello")
+                if number % 3 == 2:
+                    assert await conn.recv() == b"hello"
+                conn.close()
+
+            await asyncio.gather(*(visit(number) for number in range(count)))
+            await until(lambda: far.stats.tunnels_total + far.stats.refused >= count * 2 // 3)
+            await until(lambda: not near.tunnels and not far.tunnels)
+            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
+                assert await conn.call(b"and now") == b"and now"
+            await until(lambda: not near._far and not far._far)
+
+    run(main)
+
+
 # ---- who serves --------------------------------------------------------------
 
 

@@ -159,6 +159,69 @@ def test_tunnels_end_with_an_error_when_nats_stays_away(nats, pipe_name):
     run(main)
 
 
+def test_a_nats_server_that_ends_in_order_is_waited_for_as_well(nats, pipe_name):
+    async def main():
+        options = {"heartbeat": 2.0, "nats_options": {"reconnect_time_wait": 0.1}}
+        async with bridged(nats.url, pipe_name, echo, **options) as (near, far):
+            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
+                await conn.call(b"before")
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(nats.terminate)
+                await until(lambda: not near.link.is_up and not far.link.is_up)
+                nats.start()
+                assert await conn.call(b"after") == b"after"
+
+    run(main)
+
+
+@linux_only
+def test_a_bridge_whose_user_is_taken_away_waits_until_it_is_back(pipe_name):
+    users = "authorization { users = [ %s { user: other, password: x } ] }"
+    with_ann = users % "{ user: ann, password: x },"
+    ends = []
+    with NatsServer(config=with_ann) as nats:
+
+        async def main():
+            options = {
+                "nats_options": {"user": "ann", "password": "x", "reconnect_time_wait": 0.1},
+                "heartbeat": 0.3,
+                "on_close": lambda tunnel, error: ends.append(error),
+            }
+            async with bridged(nats.url, pipe_name, echo, **options):
+                async with npipes.aio.connect(f"{pipe_name}-far") as conn:
+                    await conn.call(b"before")
+                    nats.configure(users % "")
+                    with pytest.raises(npipes.PipeResetError):
+                        await conn.recv()
+                await until(lambda: len(ends) == 2)
+                assert all(isinstance(error, npipes.bridge.NatsLostError) for error in ends)
+                nats.configure(with_ann)
+                await served_again(f"{pipe_name}-far")
+
+        run(main)
+
+
+def test_a_bridge_that_nats_has_left_for_good_ends_with_an_error(nats, pipe_name):
+    async def main():
+        options = {"nats_options": {"allow_reconnect": False}}
+        async with bridged(nats.url, pipe_name, echo, **options) as (near, far):
+            waiting = asyncio.gather(
+                near.serve_forever(), far.serve_forever(), return_exceptions=True
+            )
+            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
+                await conn.call(b"before")
+                nats.kill()
+                with pytest.raises(npipes.PipeError):
+                    await conn.recv()
+            for error in await waiting:
+                assert isinstance(error, npipes.bridge.NatsLostError)
+                assert "for good" in str(error)
+            with pytest.raises(npipes.PipeNotFoundError):
+                await npipes.aio.connect(f"{pipe_name}-far", timeout=0)
+
+    run(main)
+
+
 # ---- a serving host ------------------------------------------------------------
 
 SERVING = """

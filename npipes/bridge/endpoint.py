@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from .errors import NatsLostError
 from .nats_link import NatsLink
 from .peers import host_name
 from .subjects import Subjects
@@ -52,6 +53,7 @@ class Endpoint:
         self._common = options
         self._started = False
         self._closing: asyncio.Task[None] | None = None
+        self._error: NatsLostError | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -72,6 +74,7 @@ class Endpoint:
             label=f"npipes bridge {self._role} {self.name} on {self.host}",
             heartbeat=self._common.heartbeat,
             on_back=self._back,
+            on_gone=self._gone,
         )
         await self.link.open(self._common.timeout)
         self._started = True
@@ -79,6 +82,7 @@ class Endpoint:
             await self._open()
         except BaseException:
             await self._stop(0)
+            self._started = False
             raise
         return self
 
@@ -97,6 +101,10 @@ class Endpoint:
 
     def _back(self) -> None:
         """There is a connection to NATS again."""
+
+    def _gone(self, error: NatsLostError) -> None:
+        self._error = error
+        self.close(0)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(work)
@@ -127,13 +135,18 @@ class Endpoint:
     # ---- the end -----------------------------------------------------------------
 
     async def serve_forever(self) -> None:
-        """Wait until the endpoint is closed.  When it is cancelled it closes it."""
+        """Wait until the endpoint is closed.  When it is cancelled it closes it.
+
+        Raises NatsLostError if NATS has ended the connection for good.
+        """
         await self.start()
         try:
             await asyncio.shield(self._closed)
         except asyncio.CancelledError:
             await self.close()
             raise
+        if self._error is not None:
+            raise self._error
 
     def close(self, grace: float = 5.0) -> Awaitable[None]:
         """Begin to close; what is returned can be awaited for the end.

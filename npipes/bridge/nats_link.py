@@ -30,6 +30,7 @@ class NatsLink:
         label: str,
         heartbeat: float,
         on_back: Callable[[], None],
+        on_gone: Callable[[NatsLostError], None],
     ) -> None:
         wrong = _OWN & options.keys()
         if wrong:
@@ -45,11 +46,13 @@ class NatsLink:
             "error_cb": self._error,
             "disconnected_cb": self._disconnected,
             "reconnected_cb": self._reconnected,
+            "closed_cb": self._gone,
         }
         self._client: Client | None = None
         self._last_error: BaseException | None = None
         self._lost_since: float | None = None
         self._on_back = on_back
+        self._on_gone = on_gone
         self._closing = False
 
     async def open(self, timeout: float | None) -> None:
@@ -105,8 +108,9 @@ class NatsLink:
     # ---- what nats-py tells ------------------------------------------------
 
     async def _error(self, error: Exception) -> None:
+        is_news = not self._closing and str(error) != str(self._last_error)
         self._last_error = error
-        _logger.log(logging.DEBUG if self._closing else logging.WARNING, "NATS: %s", error)
+        _logger.log(logging.WARNING if is_news else logging.DEBUG, "NATS: %s", error)
 
     async def _disconnected(self) -> None:
         if self._closing or self._client is None:
@@ -116,9 +120,15 @@ class NatsLink:
             _logger.warning("the connection to NATS is lost")
 
     async def _reconnected(self) -> None:
-        self._lost_since = None
+        self._lost_since = self._last_error = None
         _logger.warning("connected to NATS again")
         self._on_back()
+
+    async def _gone(self) -> None:
+        """nats-py has given up: the server doesn't want this user any more, for one."""
+        if not self._closing and self._client is not None:
+            error = self._client.last_error or self._last_error
+            self._on_gone(NatsLostError(f"NATS ended the connection for good: {error}"))
 
 
 async def _close(client: "Client") -> None:

@@ -58,6 +58,9 @@ async def _run(endpoint: Endpoint, title: str) -> int:
     finally:
         ending.cancel()
         await endpoint.close()
-        await asyncio.gather(serving, ending, return_exceptions=True)
+        outcome, _ = await asyncio.gather(serving, ending, return_exceptions=True)
         print(endpoint.summary, flush=True)
+    if isinstance(outcome, OSError):
+        print(f"npipes bridge: {outcome.strerror or outcome}", file=sys.stderr)
+        return 1
     return 0
