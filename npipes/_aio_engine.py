@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from npipes._aio_wake import packets_to
 from npipes._npipes import ClientManager, Connection, Server
 
 __all__ = ["Engine", "client_engine"]
@@ -29,6 +30,7 @@ class Engine:
         self._anchor: Callable[[], asyncio.TimerHandle | None] | None = None
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         endpoint._attach(self.loop, self._driven, self.report, self._ended)
+        self._packets = None if self._driven else packets_to(self.loop, endpoint)
 
     def start(self) -> None:
         self._endpoint.start()
@@ -62,6 +64,8 @@ class Engine:
         if self._driven and not self.loop.is_closed():
             self.loop.remove_reader(self._descriptor)
         self._endpoint.stop()
+        if self._packets is not None:
+            self._packets.close()
         if anchor is not None:
             anchor.cancel()
         if not self._stopped.done() and not self.loop.is_closed():

@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import os
 import socket
+import sys
 from typing import Any
 
 from npipes._npipes import Connection
@@ -88,11 +88,12 @@ def host_name() -> str:
 
 
 def _user_name(uid: int | None) -> str | None:
-    if uid is None or os.name == "nt":
+    if sys.platform == "win32" or uid is None:
         return None
-    import pwd
+    else:
+        import pwd
 
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return None

@@ -54,6 +54,9 @@ typedef struct aio_connection {
 /* ---- aio_loop.c -------------------------------------------------------- */
 
 PyObject *aio_attach(PyObject *endpoint, PyObject *args);
+/* From now on a packet with this address to this completion port has the loop
+ * call _drive; 0: no longer. */
+PyObject *aio_wake_by(PyObject *endpoint, PyObject *args);
 PyObject *aio_drive(PyObject *endpoint, PyObject *unused);
 PyObject *aio_tick(PyObject *endpoint, PyObject *unused);
 /* No new connections; those that there are go on. */

@@ -43,6 +43,14 @@ PyObject *aio_attach(PyObject *op, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+PyObject *aio_wake_by(PyObject *op, PyObject *args) {
+    Py_ssize_t port, address;
+    if (!PyArg_ParseTuple(args, "nn:_wake_by", &port, &address)
+        || bridge_post_packets(((endpoint_object *)op)->bridge, port, address) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 int aio_traverse(aio *a, visitproc visit, void *arg) {
     Py_VISIT(a->loop);
     Py_VISIT(a->report);

@@ -333,9 +333,32 @@ static bool interrupted(void *user, void *thread) {
     return !t->pending;
 }
 
+int bridge_post_packets(bridge *b, intptr_t port, intptr_t address) {
+    if (!b->packet_lock && !(b->packet_lock = PyThread_allocate_lock())) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyThread_acquire_lock(b->packet_lock, WAIT_LOCK);
+    b->packet_port = port;
+    b->packet_address = address;
+    PyThread_release_lock(b->packet_lock);
+    return 0;
+}
+
+static bool post_packet(bridge *b) {
+    if (!b->packet_lock)
+        return false;
+    PyThread_acquire_lock(b->packet_lock, WAIT_LOCK);
+    bool posted = b->packet_port && host_post(b->packet_port, b->packet_address);
+    PyThread_release_lock(b->packet_lock);
+    return posted;
+}
+
 /* A worker has queued what the loop's thread is to deliver. */
 static void waiting(void *user, void *thread) {
     bridge *b = user;
+    if (post_packet(b))
+        return;
     enter(b, thread);
     if (b->object && b->object->aio)
         aio_wake(b->object);
@@ -404,8 +427,11 @@ void bridge_retain(bridge *b) { np_add32(&b->refs, 1); }
 
 static void released(void *user) {
     bridge *b = user;
-    if (np_add32(&b->refs, (uint32_t)-1) == 1)
-        free(b);
+    if (np_add32(&b->refs, (uint32_t)-1) != 1)
+        return;
+    if (b->packet_lock)
+        PyThread_free_lock(b->packet_lock);
+    free(b);
 }
 
 void bridge_leave(bridge *b) {

@@ -14,6 +14,8 @@ struct bridge {
     endpoint_object *object;
     PyObject *raised;       /* what came of a signal inside a handshake's step */
     np_atomic_ptr kept;     /* the object, dropped inside a handler, until its run has ended */
+    PyThread_type_lock packet_lock;     /* NULL: no packets, ever; guards */
+    intptr_t packet_port, packet_address;
 };
 
 /* A thread that delivers: a worker, or a guest inside run, dispatch or stop. */
@@ -30,6 +32,9 @@ void bridge_retain(bridge *b);
 /* Keeps the object, whose finalizer runs inside its own handler, for the events
  * that are still to come. */
 void bridge_keep_object(bridge *b);
+/* Events that begin to wait are told of by a packet to this port, for which no thread
+ * needs the GIL; 0: no longer.  The first time before there is a worker.  -1: no memory. */
+int bridge_post_packets(bridge *b, intptr_t port, intptr_t address);
 /* The object is gone, and its reference with it. */
 void bridge_leave(bridge *b);
 void bridge_host(bridge *b, np_host *host);

@@ -251,6 +251,7 @@ static PyMethodDef methods[] = {
      "event($self, function, /)\n--\n\n"
      "Decorator: make function the handler of the event it is named after."},
     {"_attach", aio_attach, METH_VARARGS, NULL},
+    {"_wake_by", aio_wake_by, METH_VARARGS, NULL},
     {"_drive", aio_drive, METH_NOARGS, NULL},
     {"_tick", aio_tick, METH_NOARGS, NULL},
     {"_stop_listening", aio_stop_listening, METH_NOARGS, NULL},

@@ -244,6 +244,8 @@ void host_expect_large_messages(void);
 void host_prepare_large_buffer(void *data, size_t size);
 /* Whether np_endpoint_waitable is a descriptor (else a handle). */
 extern const bool host_has_descriptors;
+/* A packet to a completion port; false: that failed, or there are none here. */
+bool host_post(intptr_t port, intptr_t address);
 /* multiprocessing.connection's name for the kind of address there is. */
 extern const char host_family[];
 /* Before a blocking call of this thread waits: what Ctrl-C sets (np_wait.interrupt). */

@@ -207,7 +207,8 @@ static void queue_events(np_batch *batch, void *thread) {
     bool first = b->count == 0;
     b->count += batch->count;
     np_store32(&b->any, 1);
-    np_signal_set(&b->signal);
+    if (!host->waiting)
+        np_signal_set(&b->signal);
     np_mutex_unlock(&b->lock);
     if (first && host->waiting)
         host->waiting(host->user, thread);
@@ -222,7 +223,8 @@ size_t np_delivery_backlog_count(np_endpoint *ep) {
     return count;
 }
 
-static size_t take_backlog(np_backlog *b, np_event *out, size_t max) {
+static size_t take_backlog(np_endpoint *ep, np_event *out, size_t max) {
+    np_backlog *b = &ep->backlog;
     np_mutex_lock(&b->lock);
     size_t n = b->count < max ? b->count : max;
     if (n) {
@@ -232,7 +234,8 @@ static size_t take_backlog(np_backlog *b, np_event *out, size_t max) {
         if (b->count == 0) {
             b->first = 0;
             np_store32(&b->any, 0);
-            np_signal_clear(&b->signal);
+            if (!ep->host.waiting)
+                np_signal_clear(&b->signal);
         }
     }
     np_mutex_unlock(&b->lock);
@@ -251,7 +254,7 @@ static void give_back(np_event *e) {
 
 bool np_delivery_backlog(np_endpoint *ep, void *thread, np_round *round) {
     np_event events[BACKLOG_CHUNK];
-    size_t n = take_backlog(&ep->backlog, events, BACKLOG_CHUNK);
+    size_t n = take_backlog(ep, events, BACKLOG_CHUNK);
     if (!n)
         return false;
     np_batch batch = {.worker = &ep->workers[0], .endpoint = ep};

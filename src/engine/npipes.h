@@ -245,8 +245,8 @@ typedef struct np_host {
     /* A guest's wait ended without an event (a signal, a wake).  False ends
      * the guest's call.  Called outside the host's lock. */
     bool (*interrupted)(void *user, void *thread);
-    /* Events begin to wait for np_endpoint_dispatch or _drive; optional.  On a
-     * worker, outside the host's lock. */
+    /* Events begin to wait for np_endpoint_dispatch or _drive; optional, and in
+     * place of np_endpoint_waitable.  On a worker, outside the host's lock. */
     void (*waiting)(void *user, void *thread);
     /* mac NULL: connections begin without a handshake. */
     np_secrets secrets;

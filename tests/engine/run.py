@@ -34,18 +34,26 @@ def main() -> int:
     parser.add_argument("--cc", default="gcc", help="the compiler")
     parser.add_argument("--repeat", type=int, default=1, help="run that often, until one fails")
     args = parser.parse_args()
-    kinds = list(_KINDS) if args.kind == "all" else [args.kind]
-    return max([_test(kind, args) for kind in kinds])
+    if args.kind != "all":
+        return _test(args.kind, args)
+    # Beside each other: most of the tests wait.
+    with ThreadPoolExecutor() as pool:
+        return max(pool.map(lambda kind: _test(kind, args, at_the_end=True), _KINDS))
 
 
-def _test(kind: str, args: argparse.Namespace) -> int:
+def _test(kind: str, args: argparse.Namespace, at_the_end: bool = False) -> int:
     with tempfile.TemporaryDirectory() as folder:
         program = _build(kind, args.cc, Path(folder))
         for number in range(args.repeat):
-            print(f"{kind}, {args.cc}" + (f", {number + 1} of {args.repeat}" if args.repeat > 1 else ""), flush=True)
-            code = subprocess.run([program, *args.filter], env={**_OPTIONS, **os.environ}).returncode
-            if code:
-                print(f"{kind}: the tests ended with {code}", flush=True)
+            title = f"{kind}, {args.cc}" + (f", {number + 1} of {args.repeat}" if args.repeat > 1 else "")
+            if not at_the_end:
+                print(title, flush=True)
+            done = subprocess.run([program, *args.filter], env={**_OPTIONS, **os.environ}, text=True,
+                                  stdout=subprocess.PIPE if at_the_end else None,
+                                  stderr=subprocess.STDOUT if at_the_end else None)
+            end = f"{kind}: the tests ended with {done.returncode}\n" if done.returncode else ""
+            print(f"{title}\n{done.stdout}{end}" if at_the_end else end, end="", flush=True)
+            if done.returncode:
                 return 1
     return 0
 

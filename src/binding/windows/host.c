@@ -5,6 +5,10 @@
 const bool host_has_descriptors = false;
 const char host_family[] = "AF_PIPE";
 
+bool host_post(intptr_t port, intptr_t address) {
+    return PostQueuedCompletionStatus((HANDLE)port, 0, 0, (OVERLAPPED *)address);
+}
+
 void host_expect_large_messages(void) {}
 
 void host_prepare_large_buffer(void *data, size_t size) { (void)data, (void)size; }
