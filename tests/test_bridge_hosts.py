@@ -82,7 +82,8 @@ class Host:
         self.bridge("serve", url)
 
     def kill(self):
-        for process in self.processes:
+        # The bridge first: it is not to see its server's end, which for a pipe is an orderly one.
+        for process in reversed(self.processes):
             process.kill()
             process.communicate()
         self.processes.clear()
