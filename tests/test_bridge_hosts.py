@@ -71,7 +71,7 @@ class Host:
 
     def bridge(self, role, url):
         command = [sys.executable, "-m", "npipes", "bridge", role, "demo", "--nats", url,
-                   "--heartbeat", "0.5", "--timeout", "3"]
+                   "--heartbeat", "1", "--timeout", "3"]
         process = self.start(*command)
         line = process.stdout.readline().decode()
         assert "running until" in line, line + process.stdout.read().decode()
