@@ -94,6 +94,7 @@ def test_jetstream_is_an_option_of_both(pipe_name, tmp_path):
     assert got == [b"%d" % number for number in range(len(got))]
 
 
+@linux_only
 def test_no_nats_server_is_one_line_and_an_exit_code(pipe_name, tmp_path):
     address = f"nats://127.0.0.1:{free_port()}"
     done = subprocess.run(
@@ -140,6 +141,7 @@ def test_the_options_become_those_of_the_functions(tmp_path):
     assert made._server._options["authkey"] == b"a key"
 
 
+@linux_only
 def test_other_commands_do_not_load_what_bridges():
     code = "import sys, npipes.cli; npipes.cli._parser(); print('npipes.bridge' in sys.modules)"
     assert run_python(code) == "False\n"

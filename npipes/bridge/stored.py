@@ -324,7 +324,7 @@ class DeliveringBridge(_Streaming):
         self.messages += len(batch)
 
     async def _hand_over(self, batch: list[bytes]) -> None:
-        """Until the server's pipe has all of it, and, where that is asked, until it was confirmed."""
+        """Until the server's pipe has all of it and, where that is asked, has confirmed it."""
         conn = self._conn
         if conn is None or not conn.is_connected:
             conn = self._conn = await npipes.aio.connect(
