@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import child_environment
+from support import child_environment, is_wine
 
 STRESS = Path(__file__).resolve().parent / "stress"
 
@@ -49,3 +49,31 @@ def _copy(numbers):
     copy = type(numbers)()
     copy.answers, copy.broadcasts = numbers.answers, numbers.broadcasts
     return copy
+
+
+def test_connections_servers_and_stops_leave_nothing():
+    connections, servers, stops = (40, 4, 6) if is_wine() else (200, 20, 30)
+    done = run("leaks.py", "--connections", str(connections), "--servers", str(servers), "--stops", str(stops))
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("times") == 8
+
+
+def test_a_leak_is_found():
+    program = f"""
+import sys
+sys.path.insert(0, {str(STRESS)!r})
+import leaks
+
+kept = []
+
+def leaky(count):
+    yield
+    kept.extend(open(__import__("os").devnull) for _ in range(count))
+    yield
+
+leaks.leaky = leaky
+sys.exit(leaks.run_case("leaky", 40))
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=child_environment(), text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    assert done.returncode == 1 and "LEAKS" in done.stdout, done.stdout
