@@ -164,21 +164,8 @@ static int add_types(PyObject *module, module_state *s) {
     return 0;
 }
 
-/* Workers enter Python with thread states that they keep, and an interpreter that
- * is not the main one is finalized while no other thread may have one: servers
- * that end later, as dropped ones do, would take the whole process along. */
-static int refuse_subinterpreters(void) {
-    if (PyInterpreterState_Get() == PyInterpreterState_Main())
-        return 0;
-    PyErr_SetString(PyExc_ImportError,
-                    "npipes does not support sub-interpreters: import it in the main interpreter");
-    return -1;
-}
-
 static int exec(PyObject *module) {
     module_state *s = state_of_module(module);
-    if (refuse_subinterpreters() < 0)
-        return -1;
     s->str_operation = PyUnicode_InternFromString("operation");
     s->str_cookie = PyUnicode_InternFromString("cookie");
     s->str_blocking = PyUnicode_InternFromString("_asyncio_future_blocking");
@@ -233,8 +220,9 @@ static void module_free(void *module) { clear(module); }
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, exec},
-#ifdef Py_mod_multiple_interpreters
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#if PY_VERSION_HEX >= 0x030D0000
+    /* 3.12 frees wrongly what modules had in interpreters with a GIL of their own. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
     {0, NULL},
 };

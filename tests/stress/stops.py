@@ -1,6 +1,6 @@
 """Stops servers in the middle of traffic, again and again, and checks how each of them ended.
 
-    python tests/life/stops.py WAY COUNT
+    python tests/stress/stops.py WAY COUNT
 
 What is checked after every stop: each connection that began has ended once, every write
 that was accepted came back once, as sent or as an error, and nothing is left running.
