@@ -348,3 +348,12 @@ def test_the_longest_names_are_those_that_the_pages_tell():
         npipes.address(name.ljust(longest, "x"))
         with pytest.raises(ValueError, match=str(longest)):
             npipes.address(name.ljust(longest + 1, "x"))
+
+
+def test_the_tests_that_a_page_names_are_there():
+    page = (PROJECT / "docs/testing.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", page)
+    assert len(named) > 40
+    for file, name in named:
+        text = (PROJECT / "tests" / file).read_text()
+        assert re.search(rf"^def {name}\(", text, re.M), f"{file} has no {name}"
