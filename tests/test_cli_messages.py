@@ -265,9 +265,11 @@ def run_serve(tmp_path, pipe_name):
             on_drained=work.drained,
             on_disconnected=work.disconnected,
         )
-        with work, server:
-            work.begin(server)
-            yield said
+        try:
+            with server:
+                yield said
+        finally:
+            work.end()
 
     return run
 
@@ -319,7 +321,7 @@ def test_a_process_that_does_not_end_is_ended(run_serve, pipe_name, monkeypatch)
 def test_a_program_that_is_not_there_is_said(pipe_name):
     said = []
     work = processes.Processes("npipes-there-is-no-such-program", said.append)
-    with work, npipes.Server(pipe_name, free_threading_events=True, on_connected=work.connected):
+    with npipes.Server(pipe_name, free_threading_events=True, on_connected=work.connected):
         with npipes.connect(pipe_name) as client, pytest.raises((EOFError, OSError)):
             client.recv_bytes(timeout=TIMEOUT)
     assert len(said) == 1 and "can't start" in said[0]

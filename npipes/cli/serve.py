@@ -1,7 +1,6 @@
 """`npipes serve NAME`: a server until Ctrl-C that echoes, starts processes, or broadcasts."""
 
 import argparse
-import contextlib
 import itertools
 from collections.abc import Callable
 
@@ -22,6 +21,7 @@ from npipes.cli.common import (
 from npipes.cli.output import line
 from npipes.cli.processes import Processes
 from npipes.cli.work import Echo, Work
+from npipes.stats import StatsPipe
 
 
 def add(commands: Commands) -> None:
@@ -98,18 +98,21 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace, say: Callable[[str], object]) -> npipes.Stats:
     work = _work(args, say)
     server = _server(args, work, say)
+    publisher = StatsPipe(server) if args.stats else None
+    # Not `with`: Ctrl-C may come between a start and what would undo it.
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(work)
-            if args.stats:      # before the server, so that it is there when the server is
-                from npipes.stats import StatsPipe
-
-                stack.enter_context(StatsPipe(server))
-            stack.enter_context(server)
-            work.begin(server)
-            server.run()
+        if publisher:       # before the server, so that it is there when the server is
+            publisher.start()
+        server.start()
+        work.begin(server)
+        server.run()
     except KeyboardInterrupt:
         pass        # what ends it
+    finally:
+        server.stop()
+        if publisher:
+            publisher.stop()
+        work.end()
     return server.stats
 
 

@@ -1,29 +1,13 @@
 """What `npipes serve` can do with its clients."""
 
-from types import TracebackType
-
 import npipes
 
 
 class Work:
-    """The events of a server, and what is to be done around it.
-
-    Entered before the server starts, left after it has stopped.
-    """
+    """The events of a server, and what is to be done around it."""
 
     title = ""
     continuous_read = True
-
-    def __enter__(self) -> "Work":
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.end()
 
     def begin(self, server: npipes.Server) -> None:
         """The server runs."""
