@@ -1,12 +1,13 @@
 """The pytest plugin: its fixtures serve tests of others, and tell them what went wrong."""
 
+import importlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support import child_environment, linux_only, run_python
+from support import WINDOWS, child_environment, is_wine, linux_only, run_python
 
 pytest_plugins = "pytester"
 
@@ -15,8 +16,11 @@ EXAMPLE = PROJECT / "docs" / "examples" / "integration_test"
 
 
 @pytest.fixture
-def run(pytester):
+def run(pytester, monkeypatch):
     """Runs a test file with pytest; what came out."""
+    if WINDOWS and is_wine():
+        # The interpreter's DLL is of a later patch than its library, where this call fails.
+        monkeypatch.setattr(importlib, "invalidate_caches", lambda: None)
 
     def run(code, *args, ini="asyncio_mode = strict"):
         pytester.makeini(f"[pytest]\nasyncio_default_fixture_loop_scope = function\n{ini}\n")
