@@ -12,7 +12,8 @@ from support import TIMEOUT, child_environment, echo, linux_only, run_python, ru
 needs_nats()
 
 import npipes  # noqa: E402
-from npipes import bridge_command, cli  # noqa: E402
+from npipes import cli  # noqa: E402
+from npipes.cli import bridge as bridge_command  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_the_options_become_those_of_the_functions(tmp_path):
     key = tmp_path / "key"
     key.write_bytes(b"a key\n")
     made = bridge_command._endpoint(
-        cli._parser().parse_args(
+        cli.build_parser().parse_args(
             ["bridge", "connect", "demo", "--nats", "nats://a", "--nats", "nats://b", "--prefix", "p",
              "--creds", "c", "--nkey", "n", "--access", "660", "--authkey-file", str(key)]
         )
@@ -143,5 +144,5 @@ def test_the_options_become_those_of_the_functions(tmp_path):
 
 @linux_only
 def test_other_commands_do_not_load_what_bridges():
-    code = "import sys, npipes.cli; npipes.cli._parser(); print('npipes.bridge' in sys.modules)"
+    code = "import sys, npipes.cli; npipes.cli.build_parser(); print('npipes.bridge' in sys.modules)"
     assert run_python(code) == "False\n"

@@ -77,7 +77,7 @@ def test_a_program_with_asyncio_is_typed_for_pyright_too(tmp_path):
 @with_mypy
 @pytest.mark.parametrize("platform", ["linux", "win32"])
 def test_the_package_is_typed(tmp_path, platform):
-    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, "-p", "npipes")
+    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, "-p", "npipes", "-p", "npipes_pytest")
 
 
 @with_mypy

@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npipes.cli.common import Commands, new_command
+
 if TYPE_CHECKING:
     from npipes.bridge import Endpoint
 
-__all__ = ["add_parser", "run"]
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command to those of npipes."""
-    bridge = commands.add_parser(
-        "bridge", help="the same clients and servers across hosts, over NATS"
+def add(commands: Commands) -> None:
+    bridge = new_command(
+        commands,
+        "bridge",
+        run,
+        "the same clients and servers across hosts, over NATS",
+        "npipes bridge serve demo --nats nats://hub\nnpipes bridge connect demo --nats nats://hub",
     )
     roles = bridge.add_subparsers(dest="role", required=True, metavar="serve|connect")
     serve = roles.add_parser("serve", help="beside a server: let other hosts reach its pipe")
