@@ -171,7 +171,12 @@ def test_an_example_checks_itself(example, tmp_path):
     if text.startswith('"""Linux:' if WINDOWS else '"""Windows:'):
         pytest.skip("an example for the other system")
     for module in re.findall(r"^(?:import|from) (tkinter|PySide6|win32pipe|win32serviceutil)", text, re.MULTILINE):
-        pytest.importorskip(module)
+        found = pytest.importorskip(module)
+        if module == "tkinter":
+            try:
+                found.Tcl()
+            except found.TclError as error:
+                pytest.skip(f"Tcl has not all of its files here: {error}")
     if example.name.startswith("pytest"):
         run_pytest(example, tmp_path)
     else:

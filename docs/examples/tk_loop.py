@@ -47,8 +47,6 @@ def check():
     server = npipes.Server(f"tk-{os.getpid()}")
     server.on_message = lambda conn, data, cookie: conn.write(data.upper())
     answers = []
-    if not hasattr(tk, "after"):
-        tk.after = lambda ms, function: tk.call("after", ms, tk.createcommand("tick", function) or "tick")
 
     def talk():
         answers.append(npipes.call(server.address, b"hello", timeout=20))
