@@ -3,7 +3,7 @@
 from typing import Final, final
 
 from _typeshed import ReadableBuffer, structseq
-from typing_extensions import Self
+from typing import Self
 
 @final
 class SecurityAttributes:

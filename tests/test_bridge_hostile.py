@@ -1,6 +1,5 @@
 """Strangers on a bridge's subjects: what they send ends at most the tunnel that it names."""
 
-import asyncio
 import contextlib
 import json
 import random

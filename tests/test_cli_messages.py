@@ -331,7 +331,7 @@ def test_a_program_that_is_not_there_is_said(pipe_name):
 def test_serve_exec_as_a_process(pipe_name, tmp_path):
     with command("serve", pipe_name, "--exec", "tr a-z A-Z", cwd=tmp_path) as process:
         assert b"starts processes on" in process.stdout.readline()
-        with npipes.connect(pipe_name) as client:
+        with npipes.connect(pipe_name):
             assert b"connected" in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=TIMEOUT)

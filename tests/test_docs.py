@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import configparser
 import contextlib
 import re
 import subprocess
@@ -20,7 +21,7 @@ import npipes.aio
 from npipes import plain
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((PROJECT / "docs" / "examples").glob("*.py"))
 FENCE = re.compile(r"^```python *(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORDS = {"server", "client", "asyncio", "nats", "pytest", "linux", "windows"}
@@ -180,12 +181,33 @@ def run_python(directory, *args):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_checks_itself(example, tmp_path):
-    if WINDOWS and example.read_text(encoding="utf-8").startswith('"""Linux:'):
-        pytest.skip("an example for Linux")
+    text = example.read_text(encoding="utf-8")
+    if text.startswith('"""Linux:' if WINDOWS else '"""Windows:'):
+        pytest.skip("an example for the other system")
+    for module in re.findall(r"^(?:import|from) (tkinter|PySide6|win32pipe|win32serviceutil)", text, re.MULTILINE):
+        found = pytest.importorskip(module)
+        if module == "tkinter":
+            try:
+                found.Tcl()
+            except found.TclError as error:
+                pytest.skip(f"Tcl has not all of its files here: {error}")
     if example.name.startswith("pytest"):
         run_pytest(example, tmp_path)
     else:
         run_python(tmp_path, str(example), "--check")
+
+
+@linux_only
+def test_the_unit_is_one_for_systemd():
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read(PROJECT / "docs" / "examples" / "npipes-echo.service")
+    assert unit["Service"]["Type"] == "notify"
+    program, path = unit["Service"]["ExecStart"].split()[1:]
+    assert (PROJECT / "docs" / "examples" / Path(program).name).exists()
+    assert path == f"/run/{unit['Service']['RuntimeDirectory']}/socket"
+    page = (PROJECT / "docs" / "howto" / "systemd.md").read_text(encoding="utf-8")
+    assert path in page
 
 
 def test_every_example_is_named_by_a_page():

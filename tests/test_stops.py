@@ -1,6 +1,5 @@
 """Ends in the middle of traffic: the program of tests/stress, for a moment."""
 
-import sys
 from pathlib import Path
 
 import pytest

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import sys
 import textwrap
-import threading
 
 import pytest
 from support import WINDOWS, eventually, finish, in_thread, run_python

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from npipes._npipes import PipeError
@@ -218,7 +219,7 @@ class Bridge(Endpoint):
             lost = self.link.lost_for(now)
             if lost > 3 * heartbeat:
                 error = f"there was no connection to NATS for {3 * heartbeat:g} seconds"
-                self._fail_all(lambda: NatsLostError(error))
+                self._fail_all(partial(NatsLostError, error))
             elif not lost:
                 for tunnel in list(self.tunnels.values()):
                     tunnel.check(now, heartbeat)

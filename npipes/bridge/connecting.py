@@ -16,7 +16,7 @@ from .subjects import is_token, new_token
 from .tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
+    pass
 
 __all__ = ["ConnectingBridge"]
 

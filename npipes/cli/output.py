@@ -77,13 +77,13 @@ def printable(text: str) -> str:
 
 def bytes_text(count: float) -> str:
     """A number of bytes for people: 512 B, 1.5 KiB, 20.0 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            break
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-    else:
-        unit = "TiB"
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
 
 
 def duration_text(seconds: float) -> str:
