@@ -1,4 +1,4 @@
-"""The command line: `npipes demo`, `npipes serve`."""
+"""The command line: `npipes demo`, `npipes serve`, `npipes bridge`."""
 
 import argparse
 import itertools
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import npipes
-from npipes import demo
+from npipes import bridge_command, demo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "demo":
             return demo.run(with_rate=not args.no_rate)
+        if args.command == "bridge":
+            return bridge_command.run(args)
         return _serve(args, parser)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -56,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=1, metavar="N", help="worker threads (default 1)"
     )
     serve.add_argument("--quiet", action="store_true", help="print no line for each connection")
+
+    bridge_command.add_parser(commands)
     return parser
 
 

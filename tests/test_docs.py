@@ -12,6 +12,7 @@ import time
 import types
 from pathlib import Path
 
+import bridge_support
 import pytest
 from support import TIMEOUT, WINDOWS, child_environment, linux_only
 
@@ -23,7 +24,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((PROJECT / "docs" / "examples").glob("*.py"))
 FENCE = re.compile(r"^```python *(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WORDS = {"server", "client", "asyncio", "pytest", "linux", "windows"}
+WORDS = {"server", "client", "asyncio", "nats", "pytest", "linux", "windows"}
 
 
 # ---- blocks of Python ----------------------------------------------------
@@ -33,6 +34,7 @@ class Block:
     def __init__(self, page, line, words, code):
         self.page, self.line, self.words, self.code = page, line, words, code
         self.clients = []       # of a server: the blocks that talk to it
+        self.nats = None        # where a NATS server is
 
     def __str__(self):
         return f"{self.page.name}:{self.line}"
@@ -40,6 +42,8 @@ class Block:
     def compiled(self, name):
         """As a program whose lines have the numbers of the page, under a name of its own."""
         code = "\n" * self.line + self.code.replace('"demo"', repr(name))
+        code = code.replace('"demo-from-afar"', repr(f"{name}-from-afar"))
+        code = code.replace('"nats://hub:4222"', repr(self.nats))
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if "asyncio" in self.words else 0
         return compile(code, self.page, "exec", flags)
 
@@ -71,7 +75,10 @@ def is_for_this_system(block):
 def test_a_block_of_python_runs(block, pipe_name, tmp_path, capfd):
     if not is_for_this_system(block):
         pytest.skip("a block for the other system")
-    if "pytest" in block.words:
+    if "nats" in block.words:
+        with nats_server() as block.nats:
+            asyncio.run(run_on_a_loop(block, pipe_name))
+    elif "pytest" in block.words:
         run_with_pytest(block, pipe_name, tmp_path)
     elif "asyncio" in block.words:
         asyncio.run(run_on_a_loop(block, pipe_name))
@@ -79,6 +86,13 @@ def test_a_block_of_python_runs(block, pipe_name, tmp_path, capfd):
         run_with_clients(block, pipe_name)
     else:
         exec(block.compiled(pipe_name), {"__name__": "__main__"})
+
+
+def nats_server():
+    pytest.importorskip("nats", reason="nats-py is not installed")
+    if not bridge_support.has_nats():
+        pytest.skip("nats-server is not installed")
+    return bridge_support.nats_url()
 
 
 def run_with_clients(block, name):
@@ -356,3 +370,12 @@ def test_the_longest_names_are_those_that_the_pages_tell():
         npipes.address(name.ljust(longest, "x"))
         with pytest.raises(ValueError, match=str(longest)):
             npipes.address(name.ljust(longest + 1, "x"))
+
+
+def test_the_tests_that_a_page_names_are_there():
+    page = (PROJECT / "docs/testing.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", page)
+    assert len(named) > 40
+    for file, name in named:
+        text = (PROJECT / "tests" / file).read_text()
+        assert re.search(rf"^def {name}\(", text, re.M), f"{file} has no {name}"

@@ -6,7 +6,7 @@ import sys
 import textwrap
 
 import pytest
-from support import WINDOWS, finish, in_thread, run_python
+from support import WINDOWS, eventually, finish, in_thread, run_python
 
 import npipes
 
@@ -19,15 +19,17 @@ pytestmark = [
     pytest.mark.skipif(not interpreters, reason="this interpreter has no module that makes others"),
     pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="npipes refuses 3.12's, which are isolated"),
 ]
-before_3_13 = pytest.mark.skipif(sys.version_info < (3, 13), reason="before 3.13 the program is to stop and destroy them")
+before_3_13 = pytest.mark.skipif(sys.version_info < (3, 13), reason="before 3.13 a program must have destroyed them")
 
 CONVERSATION = """
     import npipes
 
-    with npipes.Server({name!r}, free_threading_events=True) as server, npipes.connect({name!r}) as client:
-        server.on_message = lambda conn, data, cookie: conn.write(data + b"!")
+    with npipes.Listener({name!r}) as listener, npipes.connect({name!r}) as client, listener.accept(timeout=20) as other:
         for i in range({count}):
-            assert client.call(b"%d" % i, timeout=20) == b"%d!" % i
+            client.send_bytes(b"%d" % i)
+            assert other.recv_bytes(timeout=20) == b"%d" % i
+            other.send_bytes(b"!")
+            assert client.recv_bytes(timeout=20) == b"!"
 """
 
 
@@ -42,7 +44,7 @@ def run_inside(code, **values):
         interpreters.destroy(here)
 
 
-def test_a_subinterpreter_has_servers_and_clients(pipe_name):
+def test_a_subinterpreter_has_listeners_and_clients(pipe_name):
     for _ in range(3):
         run_inside(CONVERSATION, name=pipe_name, count=10)
 
@@ -75,34 +77,54 @@ def test_interpreters_do_not_share_objects_or_ends(new_name):
     assert not failures
 
 
-@before_3_13
+def test_what_has_threads_is_refused(pipe_name):
+    run_inside("""
+        import npipes
+
+        for start in npipes.Server({name!r}).start, lambda: npipes.ClientManager().connect({name!r}):
+            try:
+                start()
+            except RuntimeError as error:
+                assert "main interpreter" in str(error), error
+            else:
+                raise AssertionError("it started")
+    """, name=pipe_name)
+
+
 def test_a_subinterpreter_may_end_with_everything_still_open(pipe_name):
     inside = """
         import npipes
 
-        server = npipes.Server({name!r}, free_threading_events=True)
-        server.on_message = lambda conn, data, cookie: conn.write(data)
-        server.start()
         client = npipes.connect({name!r})
         assert client.call(b"x", timeout=20) == b"x"
+        listener = npipes.Listener({name!r} + "-inside")
     """
-    for _ in range(3):
-        run_inside(inside, name=pipe_name)
-    with npipes.Server(pipe_name):      # the name is free
-        pass
+    with npipes.Server(pipe_name, free_threading_events=True) as server:
+        server.on_message = lambda conn, data, cookie: conn.write(data)
+        for _ in range(3):
+            run_inside(inside, name=pipe_name)
+        assert eventually(lambda: not server.connections)
 
 
 @before_3_13
-def test_a_program_may_exit_with_servers_of_subinterpreters(pipe_name):
+def test_a_program_may_exit_with_subinterpreters(pipe_name):
     program = f"""
         import sys
         import {interpreters.__name__} as interpreters
+        import npipes
 
-        for i in range(2):
-            here = interpreters.create()
-            interpreters.run_string(here, "import sys; sys.path[:] = " + repr(sys.path))
-            name = sys.argv[1] + str(i)
-            interpreters.run_string(here, f"import npipes; server = npipes.Server({{name!r}}); server.start()")
+        with npipes.Server(sys.argv[1], free_threading_events=True) as server:
+            server.on_message = lambda conn, data, cookie: conn.write(data)
+            for i in range(2):
+                here = interpreters.create()
+                interpreters.run_string(here, "import sys; sys.path[:] = " + repr(sys.path))
+                failure = interpreters.run_string(here, f'''if True:
+                    import npipes
+                    client = npipes.connect({{sys.argv[1]!r}})
+                    assert client.call(b"x", timeout=20) == b"x"
+                    listener = npipes.Listener({{sys.argv[1] + str(i)!r}})
+                ''')
+                assert not failure, failure
         print("ok")
     """
     assert run_python(program, pipe_name).split() == ["ok"]
