@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import npipes.aio
 from npipes._npipes import Connection
@@ -14,9 +14,6 @@ from .peers import RemotePeer
 from .serving import PROTOCOL
 from .subjects import is_token, new_token
 from .tunnel import Tunnel
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ConnectingBridge"]
 
