@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from npipes.bridge import Endpoint
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add", "run"]
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command to those of npipes."""
     bridge = commands.add_parser(
         "bridge", help="the same clients and servers across hosts, over NATS"
     )
+    bridge.set_defaults(run=run)
     roles = bridge.add_subparsers(dest="role", required=True, metavar="serve|connect")
     serve = roles.add_parser("serve", help="beside a server: let other hosts reach its pipe")
     connect = roles.add_parser("connect", help="beside clients: offer a pipe of another host here")

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--quiet", action="store_true", help="print no line for each connection")
 
-    bridge_command.add_parser(commands)
+    bridge_command.add(commands)
     return parser
 
 
