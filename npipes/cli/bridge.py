@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from npipes.bridge import Endpoint
 
 
-
 def add(commands: Commands) -> None:
     bridge = new_command(
         commands,
