@@ -224,6 +224,9 @@ static PyModuleDef_Slot module_slots[] = {
     /* 3.12 frees wrongly what modules had in interpreters with a GIL of their own. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
+#ifdef NP_NO_GIL
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 
