@@ -124,12 +124,21 @@ def test_memory_descriptors_and_threads_return(end):
         return done + len(peers)
 
     done = all_of_them(0)
-    descriptors, threads, memory = descriptor_count(), thread_count(), resident_bytes()
+    descriptors, threads, memory = settled(descriptor_count), thread_count(), resident_bytes()
     for _ in range(5):
         done = all_of_them(done)
-    assert eventually(lambda: descriptor_count() == descriptors)
+    assert eventually(lambda: descriptor_count() <= descriptors)
     assert eventually(lambda: thread_count() <= threads)
     assert resident_bytes() - memory < 8 << 20
+
+
+def settled(count):
+    """The least of what is counted in a while: some are closed soon after their connection has ended."""
+    least = count()
+    for _ in range(30):
+        time.sleep(0.01)
+        least = min(least, count())
+    return least
 
 
 # ---- floods ---------------------------------------------------------------

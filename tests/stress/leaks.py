@@ -25,7 +25,7 @@ from support import TIMEOUT, eventually, thread_count
 import npipes
 import npipes.aio
 
-MEMORY = 2 << 20
+MEMORY = (2 if sys.platform != "win32" else 8) << 20
 OBJECTS = 50        # what caches of the interpreter may still come to
 HANDLES = 8 if sys.platform == "win32" else 0
 WARM_UP = 20        # one in so many
