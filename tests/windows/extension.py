@@ -11,7 +11,7 @@ from pathlib import Path
 import cache
 from interpreter import COMPILER, TAG, VERSION
 
-_INPUTS = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "src", "npipes", "npipes_pytest")
+_INPUTS = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "src", "npipes")
 
 
 def prepare(project: Path, python: Path) -> Path:
