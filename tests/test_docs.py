@@ -5,6 +5,7 @@ import asyncio
 import configparser
 import contextlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -158,7 +159,11 @@ def run_with_pytest(block, name, directory):
 def run_pytest(file, directory):
     options = ["-q", "-p", "no:cacheprovider", "-c", "none.ini", "--rootdir", "."]
     (directory / "none.ini").write_text("[pytest]\n")
-    run_python(directory, "-m", "pytest", *options, str(file))
+    # From elsewhere pytest would look through all folders above it.
+    here = directory / file.name
+    if here != file:
+        shutil.copy(file, here)
+    run_python(directory, "-m", "pytest", *options, str(here))
 
 
 def run_python(directory, *args):
