@@ -12,7 +12,7 @@ Then npipes.connect("demo") on the second host reaches the server "demo" on the 
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from npipes._npipes import PipeError
 from npipes.aio import _as_bytes
@@ -92,8 +92,9 @@ def serve(
     Starting raises ImportError without nats-py and NatsLostError without NATS.
     """
     options = _options(
-        name, pipe, nats, nats_options, prefix, heartbeat, timeout, announce,
-        max_message_size, max_tunnels, on_open, on_close,
+        TunnelOptions, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
+        timeout=timeout, announce=announce, max_message_size=max_message_size,
+        max_tunnels=max_tunnels, on_open=on_open, on_close=on_close,
     )
     return ServingBridge(name, options, _as_bytes(authkey))
 
@@ -124,38 +125,27 @@ def connect(
     Starting raises what serve() raises, and what starting a server of the pipe raises.
     """
     options = _options(
-        name, pipe, nats, nats_options, prefix, heartbeat, timeout, announce,
-        max_message_size, max_tunnels, on_open, on_close,
+        TunnelOptions, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
+        timeout=timeout, announce=announce, max_message_size=max_message_size,
+        max_tunnels=max_tunnels, on_open=on_open, on_close=on_close,
     )
     return ConnectingBridge(name, options, {"access": access, "authkey": _as_bytes(authkey)})
 
 
+_O = TypeVar("_O", bound=Options)
+
+
 def _options(
+    kind: type[_O],
     name: str,
     pipe: "str | os.PathLike[str] | None",
-    nats: str | Sequence[str],
     nats_options: Mapping[str, Any] | None,
-    prefix: str,
-    heartbeat: float,
-    timeout: float,
-    announce: bool,
-    max_message_size: int,
-    max_tunnels: int,
-    on_open: _OnOpen | None,
-    on_close: _OnClose | None,
-) -> TunnelOptions:
-    return TunnelOptions(
+    **others: Any,
+) -> _O:
+    return kind(
         pipe=name if pipe is None else os.fspath(pipe),
-        nats=nats,
         nats_options=dict(nats_options or {}),
-        prefix=prefix,
-        heartbeat=heartbeat,
-        timeout=timeout,
-        announce=announce,
-        max_message_size=max_message_size,
-        max_tunnels=max_tunnels,
-        on_open=on_open,
-        on_close=on_close,
+        **others,
     )
 
 
@@ -183,14 +173,9 @@ def store(
     The other parameters are those of connect().  Starting raises what connect() raises, and
     BridgeError where there is no JetStream.
     """
-    options = Options(
-        pipe=name if pipe is None else os.fspath(pipe),
-        nats=nats,
-        nats_options=dict(nats_options or {}),
-        prefix=prefix,
-        heartbeat=heartbeat,
-        timeout=timeout,
-        max_message_size=max_message_size,
+    options = _options(
+        Options, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
+        timeout=timeout, max_message_size=max_message_size,
     )
     local = {"access": access, "authkey": _as_bytes(authkey)}
     return StoringBridge(name, options, stream, confirm, local)
@@ -220,13 +205,8 @@ def deliver(
     The other parameters are those of serve().  Starting raises what serve() raises, and BridgeError
     where there is no JetStream.
     """
-    options = Options(
-        pipe=name if pipe is None else os.fspath(pipe),
-        nats=nats,
-        nats_options=dict(nats_options or {}),
-        prefix=prefix,
-        heartbeat=heartbeat,
-        timeout=timeout,
-        max_message_size=max_message_size,
+    options = _options(
+        Options, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
+        timeout=timeout, max_message_size=max_message_size,
     )
     return DeliveringBridge(name, options, stream, durable, confirm, _as_bytes(authkey))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import socket
-import sys
 from typing import Any
 
 from npipes._npipes import Connection
@@ -40,8 +39,7 @@ class RemotePeer:
     def of(cls, conn: Connection, host: str, bridge: str) -> "RemotePeer":
         """The peer of a local connection."""
         peer = conn.peer
-        user = peer.user or _user_name(peer.uid)
-        return cls(host, bridge, peer.pid, peer.uid, peer.gid, peer.sid, user)
+        return cls(host, bridge, peer.pid, peer.uid, peer.gid, peer.sid, peer.user)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -85,15 +83,3 @@ class RemotePeer:
 def host_name() -> str:
     """This host's, as others are told."""
     return (socket.gethostname() or "localhost")[:_MAX_TEXT]
-
-
-def _user_name(uid: int | None) -> str | None:
-    if sys.platform == "win32" or uid is None:
-        return None
-    else:
-        import pwd
-
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return None
