@@ -129,6 +129,7 @@ def test_wrong_arguments_are_told(args, text, capsys):
 def test_the_options_become_those_of_the_functions(tmp_path):
     key = tmp_path / "key"
     key.write_bytes(b"a key\n")
+    key.chmod(0o600)
     made = bridge_command._endpoint(
         cli.build_parser().parse_args(
             ["bridge", "connect", "demo", "--nats", "nats://a", "--nats", "nats://b", "--prefix", "p",

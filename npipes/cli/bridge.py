@@ -1,13 +1,10 @@
 """The command line: `npipes bridge serve NAME`, `npipes bridge connect NAME`."""
 
 import argparse
-import logging
-import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npipes.cli.common import Commands, new_command
+from npipes.cli.common import Commands, access, add_authkey, authkey_of, new_command
 
 if TYPE_CHECKING:
     from npipes.bridge import Endpoint
@@ -28,7 +25,7 @@ def add(commands: Commands) -> None:
         _add_common(role)
     connect.add_argument(
         "--access",
-        type=lambda text: int(text, 8) if re.fullmatch("[0-7]+", text) else text,
+        type=access,
         default="user",
         help="who may connect here, as in npipes serve: user (default), everyone, ...",
     )
@@ -60,7 +57,7 @@ def _add_common(role: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=5.0, metavar="SECONDS",
         help="to reach NATS and a server (default 5)",
     )
-    role.add_argument("--authkey-file", metavar="FILE", help="the key of the pipe here")
+    add_authkey(role)
     role.add_argument(
         "--announce", action="store_true",
         help="the first message of each connection here tells who is on the other host",
@@ -80,6 +77,8 @@ def _add_common(role: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs a bridge until Ctrl-C or SIGTERM.  0 after that, 1 when it could not be started."""
     # Here: a command line that bridges nothing need not load what bridges.
+    import logging
+
     from npipes.bridge import running
 
     logging.basicConfig(
@@ -104,7 +103,7 @@ def _endpoint(args: argparse.Namespace) -> "Endpoint":
         "nats_options": _nats_options(args),
         "heartbeat": args.heartbeat,
         "timeout": args.timeout,
-        "authkey": Path(args.authkey_file).read_bytes().strip() if args.authkey_file else None,
+        "authkey": authkey_of(args),
     }
     if args.nats:
         options["nats"] = args.nats
