@@ -3,8 +3,10 @@
 import os
 import threading
 import time
+from functools import partial
 
 import npipes
+from npipes.cli.common import lines_of
 from npipes.cli.work import Work
 
 _GRACE = 5.0        # seconds for clients to take the last lines
@@ -20,14 +22,11 @@ class Broadcast(Work):
         threading.Thread(target=self._read, args=(server,), daemon=True).start()
 
     def _read(self, server: npipes.Server) -> None:
-        rest = b""
         try:
             # Not sys.stdin: its lock, held by a daemon, would end the interpreter with an abort.
-            while data := os.read(0, 65536):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._send(server, line.removesuffix(b"\r"))
-            self._send(server, rest)
+            for line in lines_of(partial(os.read, 0)):
+                if line:
+                    server.broadcast(line)
             end = time.monotonic() + _GRACE
             while any(c.pending_bytes for c in server.connections) and time.monotonic() < end:
                 time.sleep(0.01)
@@ -35,8 +34,3 @@ class Broadcast(Work):
             pass        # standard input is closed: its end too
         finally:
             server.quit()
-
-    @staticmethod
-    def _send(server: npipes.Server, line: bytes) -> None:
-        if line:
-            server.broadcast(line)

@@ -149,6 +149,20 @@ def access(text: str) -> str | int:
     return int(text, 8) if re.fullmatch("[0-7]+", text) else text
 
 
+# ---- lines ---------------------------------------------------------------
+
+
+def lines_of(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
+    """What read(count) gives until its end, line by line as it comes, without their ends."""
+    rest = b""
+    while data := read(65536):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r")
+    if rest:
+        yield rest
+
+
 # ---- ends ----------------------------------------------------------------
 
 

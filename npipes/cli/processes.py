@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import npipes
+from npipes.cli.common import lines_of
 from npipes.cli.work import Work
 
 _GRACE = 2.0        # seconds that a process has to end by itself when its input has ended
@@ -148,13 +149,9 @@ class _Child:
     def _read(self) -> None:
         pipe = self._process.stdout
         assert pipe is not None
-        rest = b""
         with pipe:
-            while data := pipe.read(65536):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._send(line.removesuffix(b"\r"))
-        self._send(rest)
+            for line in lines_of(pipe.read):
+                self._send(line)
         code = self._process.wait()
         self._conn.close()
         self.finish()

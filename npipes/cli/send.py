@@ -6,6 +6,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import npipes
 from npipes.cli.common import (
@@ -16,6 +17,7 @@ from npipes.cli.common import (
     add_name,
     add_timeout,
     authkey_of,
+    lines_of,
     new_command,
     size,
 )
@@ -91,12 +93,7 @@ def _parts(descriptor: int, args: argparse.Namespace) -> Iterator[bytes]:
         while data := _read(descriptor, args.chunk):
             yield data
     elif args.lines:
-        rest = b""
-        while data := os.read(descriptor, 65536):
-            *lines, rest = (rest + data).split(b"\n")
-            yield from (line.removesuffix(b"\r") for line in lines)
-        if rest:
-            yield rest
+        yield from lines_of(partial(os.read, descriptor))
     else:
         yield _read(descriptor, sys.maxsize)
 
