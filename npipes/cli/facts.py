@@ -8,6 +8,7 @@ from typing import Any
 
 import npipes
 from npipes import stats
+from npipes.discovery import matching
 
 # A stats pipe answers at once; one that does not is not waited for.
 _TIMEOUT = 1.0
@@ -29,7 +30,7 @@ class Facts:
 def facts_of_all(pattern: str) -> list[Facts]:
     """Of the live pipes that match, but for stats pipes beside their server's."""
     live = set(npipes.find())
-    names = [name for name in npipes.find(pattern) if not _is_stats_pipe(name, live)]
+    names = [name for name in matching(live, pattern) if not _is_stats_pipe(name, live)]
     system = _System()
     return [_facts(name, system, name + stats.SUFFIX in live) for name in names]
 
