@@ -9,8 +9,9 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from statistics import median
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import npipes
@@ -90,6 +91,12 @@ class Result:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def median(values: Sequence[float]) -> float:
+    import statistics       # here: other commands would take time to start for it
+
+    return statistics.median(values)
+
+
 # ---- measuring -----------------------------------------------------------
 
 
@@ -156,24 +163,9 @@ def _round_trips(peer: "Peer", args: argparse.Namespace, seconds: float, result:
             times.append(now - last)
             last = now
 
-        _calls(peer, message, lambda: last >= end, note)
-    if not times:
-        note()
+        peer.calls(message, lambda: last >= end, note)
     result.times += times
     result.trip_rates.append(len(times) / (last - begin))
-
-
-def _calls(peer: Any, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
-    if hasattr(peer, "run_calls"):
-        peer.run_calls(message, until, note)
-        return
-    if peer.call(message) != message:
-        raise Failed("what came back is not what was sent")
-    note()
-    call = peer.call
-    while not until():
-        call(message)
-        note()
 
 
 def _pipeline(peer: "Peer", args: argparse.Namespace, seconds: float, result: Result) -> None:
@@ -208,17 +200,12 @@ def _rate(peer: "Peer", messages: Sequence[bytes], seconds: float) -> float:
 
 def histogram(times: Sequence[float], width: int = 40) -> list[str]:
     """Lines with a bar each: how many took how long, in steps that double twice."""
-    ordered = sorted(times)
-    # What lies beyond the last 0.1 % would squeeze the rest into one line.
     bounds = [1e-6 * 2 ** (step / 2) for step in range(80)]
-    counts: dict[int, int] = {}
-    for value in ordered:
-        step = next(i for i, bound in enumerate(bounds) if value < bound or i == len(bounds) - 1)
-        counts[step] = counts.get(step, 0) + 1
+    counts = Counter(min(bisect_right(bounds, value), len(bounds) - 1) for value in times)
     most = max(counts.values())
     lines = []
     for step in range(min(counts), max(counts) + 1):
-        count = counts.get(step, 0)
+        count = counts[step]
         bar = _BAR * round(width * count / most) or ("." if count else "")
         lines.append(f"{'< ' + time_text(bounds[step]):>11}  {count:>8,}  {bar}".rstrip())
     return lines

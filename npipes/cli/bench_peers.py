@@ -14,6 +14,7 @@ from multiprocessing import connection
 from typing import Any, Protocol
 
 import npipes
+from npipes.cli.common import Failed
 
 WAIT = 30.0     # seconds that anything here may take
 
@@ -21,13 +22,34 @@ WAIT = 30.0     # seconds that anything here may take
 class Peer(Protocol):
     """A client of an echo server."""
 
-    def call(self, message: bytes) -> bytes:
-        """One round trip."""
+    def calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
+        """Round trips, with a note() after each, at least one and until until()."""
 
     def pipeline(self, messages: Sequence[bytes]) -> int:
         """Many messages sent, then as many received; how many bytes came."""
 
     def close(self) -> None: ...
+
+
+class BlockingPeer:
+    """The round trips of one that waits in its thread."""
+
+    def call(self, message: bytes) -> bytes:
+        """One round trip."""
+        raise NotImplementedError
+
+    def calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
+        call = self.call
+        check_echo(message, call(message))
+        note()
+        while not until():
+            call(message)
+            note()
+
+
+def check_echo(sent: bytes, came: bytes) -> None:
+    if came != sent:
+        raise Failed("what came back is not what was sent")
 
 
 # ---- npipes --------------------------------------------------------------
@@ -42,7 +64,7 @@ def serve_npipes(address: str, ready: Callable[[], None]) -> None:
         _wait_for_end()
 
 
-class NpipesPeer:
+class NpipesPeer(BlockingPeer):
     def __init__(self, address: str) -> None:
         self._client = npipes.connect(address, timeout=WAIT)
 
@@ -81,7 +103,7 @@ def _echo_multiprocessing(listener: connection.Listener) -> None:
             return
 
 
-class MultiprocessingPeer:
+class MultiprocessingPeer(BlockingPeer):
     def __init__(self, address: str) -> None:
         self._client = connection.Client(address)
 
@@ -163,18 +185,22 @@ class AsyncioPeer:
         self._runner = asyncio.Runner()
         self._reader, self._writer = self._runner.run(_connect_stream(address))
 
-    def call(self, message: bytes) -> bytes:
-        raise NotImplementedError("round trips are measured inside the loop: see calls()")
+    def calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
+        self._runner.run(self._calls(message, until, note))
 
-    async def calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
+    async def _calls(
+        self, message: bytes, until: Callable[[], bool], note: Callable[[], None]
+    ) -> None:
+        check_echo(message, await self._call(message))
+        note()
         while not until():
-            _send(self._writer, message)
-            await self._writer.drain()
-            await _receive(self._reader)
+            await self._call(message)
             note()
 
-    def run_calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
-        self._runner.run(self.calls(message, until, note))
+    async def _call(self, message: bytes) -> bytes:
+        _send(self._writer, message)
+        await self._writer.drain()
+        return await _receive(self._reader)
 
     def pipeline(self, messages: Sequence[bytes]) -> int:
         return self._runner.run(self._pipeline(messages))
