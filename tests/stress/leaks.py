@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from resources import handle_count, release_free_memory, resident_bytes, use_one_heap
+from stops import Traffic, by_del, by_handler, by_thread
 from support import TIMEOUT, eventually, thread_count
 
 import npipes
@@ -137,70 +138,12 @@ def dropped_servers(count):
 
 def stops(count):
     """Stops in the middle of traffic: from another thread, inside a handler, and because nobody has the server."""
+    ways = itertools.product([by_thread, by_handler, by_del], [True, False])
     yield
-    for _, how in zip(range(count), itertools.cycle([stop_outside, stop_inside, stop_by_dropping])):
-        events = {"connected": 0, "disconnected": 0}
-        went_on = threading.Event()
-        how(events, went_on)
-        assert events["connected"] == events["disconnected"], (how.__name__, events)
+    with Traffic(NAME):
+        for _, (stop, free) in zip(range(count), itertools.cycle(ways)):
+            stop(NAME, free)
     yield
-
-
-def traffic(went_on):
-    """Sends and receives until the server goes."""
-    try:
-        with npipes.connect(NAME, timeout=0) as client:
-            for number in itertools.count():
-                client.send_bytes(b"%d" % number)
-                if number >= 4:
-                    assert client.recv_bytes(timeout=TIMEOUT) == b"%d" % (number - 4)
-                    went_on.set()
-    except (npipes.PipeError, EOFError):
-        pass
-
-
-def server_with_traffic(events, went_on, on_message=echo):
-    def count(name):
-        events[name] += 1
-
-    server = npipes.Server(NAME, free_threading_events=True, on_message=on_message,
-                           on_connected=lambda conn: count("connected"),
-                           on_disconnected=lambda conn: count("disconnected"), on_error=lambda conn, error: None)
-    server.start()
-    threads = [threading.Thread(target=traffic, args=(went_on,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    assert went_on.wait(TIMEOUT)
-    return server, threads
-
-
-def join(threads):
-    for thread in threads:
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
-
-
-def stop_outside(events, went_on):
-    server, threads = server_with_traffic(events, went_on)
-    server.stop()
-    join(threads)
-
-
-def stop_inside(events, went_on):
-    def on_message(conn, data, cookie):
-        conn.write(data)
-        if data == b"9":
-            conn.server.stop()
-
-    server, threads = server_with_traffic(events, went_on, on_message)
-    join(threads)
-    server.stop()       # waits for the one that was begun inside
-
-
-def stop_by_dropping(events, went_on):
-    server, threads = server_with_traffic(events, went_on)
-    del server
-    join(threads)
 
 
 # ---- measuring ------------------------------------------------------------
