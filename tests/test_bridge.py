@@ -7,7 +7,7 @@ import stat
 
 import pytest
 from aio_support import echo, until
-from bridge_support import bridged, needs_nats, nats_url, numbered, run
+from bridge_support import bridged, needs_nats, numbered, run
 from support import TIMEOUT, WINDOWS, is_wine, linux_only, needs_names_of_ones_own
 
 needs_nats()
@@ -16,12 +16,6 @@ import npipes.aio  # noqa: E402
 import npipes.bridge  # noqa: E402
 
 MiB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def url():
-    with nats_url() as url:
-        yield url
 
 
 async def end_of(conn):

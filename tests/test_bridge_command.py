@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from bridge_support import NatsServer, free_port, needs_nats, nats_url
+from bridge_support import NatsServer, free_port, needs_nats
 from support import TIMEOUT, child_environment, echo, linux_only, run_python, running
 
 needs_nats()
@@ -14,12 +14,6 @@ needs_nats()
 import npipes  # noqa: E402
 from npipes import cli  # noqa: E402
 from npipes.cli import bridge as bridge_command  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def url():
-    with nats_url() as url:
-        yield url
 
 
 class Command:

@@ -1,6 +1,7 @@
 """What a bridge does when NATS, a host or a process goes: nothing is lost without an error."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -55,6 +56,20 @@ class Stream:
                 await asyncio.sleep(0.01)
 
 
+@contextlib.asynccontextmanager
+async def talking(nats, name, **options):
+    """Both ends of a bridge, and a connection over it that has had a message."""
+    async with bridged(nats.url, name, echo, **options) as (near, far):
+        async with npipes.aio.connect(f"{name}-far") as conn:
+            await conn.call(b"before")
+            await asyncio.sleep(0.1)
+            yield near, far, conn
+
+
+async def lost(*bridges):
+    await until(lambda: not any(bridge.link.is_up for bridge in bridges))
+
+
 async def served_again(name):
     """Waits until new connections are served."""
     async with asyncio.timeout(20):
@@ -104,18 +119,15 @@ def test_the_nats_server_is_killed_and_restarted_under_load(nats, pipe_name):
 def test_tunnels_without_traffic_survive_a_short_loss_of_nats(nats, pipe_name):
     async def main():
         options = {"heartbeat": 2.0, "nats_options": {"reconnect_time_wait": 0.1}}
-        async with bridged(nats.url, pipe_name, echo, **options) as (near, far):
-            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
-                await conn.call(b"before")
-                await asyncio.sleep(0.1)
-                nats.kill()
-                await until(lambda: not near.link.is_up and not far.link.is_up)
-                call = asyncio.create_task(conn.call(b"meanwhile"))
-                await asyncio.sleep(0.1)
-                nats.start()
-                assert await call == b"meanwhile"
-                for number in range(100):
-                    assert await conn.call(numbered(number, 100)) == numbered(number, 100)
+        async with talking(nats, pipe_name, **options) as (near, far, conn):
+            nats.kill()
+            await lost(near, far)
+            call = asyncio.create_task(conn.call(b"meanwhile"))
+            await asyncio.sleep(0.1)
+            nats.start()
+            assert await call == b"meanwhile"
+            for number in range(100):
+                assert await conn.call(numbered(number, 100)) == numbered(number, 100)
 
     run(main)
 
@@ -125,17 +137,14 @@ def test_the_first_to_come_back_waits_for_the_other(nats, pipe_name):
         near_options = {"nats_options": {"reconnect_time_wait": 0.5}}
         far_options = {"nats_options": {"reconnect_time_wait": 0.01}}
         both = {"heartbeat": 2.0, "serving": near_options, "connecting": far_options}
-        async with bridged(nats.url, pipe_name, echo, **both) as (near, far):
-            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
-                await conn.call(b"before")
-                await asyncio.sleep(0.1)
-                nats.kill()
-                await until(lambda: not near.link.is_up and not far.link.is_up)
-                nats.start()
-                await until(lambda: far.link.is_up)
-                was_alone = not near.link.is_up
-                assert await conn.call(b"to one that is away") == b"to one that is away"
-                return was_alone
+        async with talking(nats, pipe_name, **both) as (near, far, conn):
+            nats.kill()
+            await lost(near, far)
+            nats.start()
+            await until(lambda: far.link.is_up)
+            was_alone = not near.link.is_up
+            assert await conn.call(b"to one that is away") == b"to one that is away"
+            return was_alone
 
     assert run(main), "the other one came back at once"
 
@@ -144,15 +153,13 @@ def test_tunnels_end_with_an_error_when_nats_stays_away(nats, pipe_name):
     async def main():
         ends = []
         options = {"heartbeat": 0.2, "on_close": lambda tunnel, error: ends.append(error)}
-        async with bridged(nats.url, pipe_name, echo, **options) as (near, far):
-            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
-                await conn.call(b"before")
-                nats.kill()
-                if WINDOWS:
-                    assert [message async for message in conn] == []
-                else:
-                    with pytest.raises(npipes.PipeResetError):
-                        await conn.recv()
+        async with talking(nats, pipe_name, **options) as (_, _, conn):
+            nats.kill()
+            if WINDOWS:
+                assert [message async for message in conn] == []
+            else:
+                with pytest.raises(npipes.PipeResetError):
+                    await conn.recv()
             await until(lambda: len(ends) == 2)
             assert all(isinstance(error, npipes.bridge.NatsLostError) for error in ends)
 
@@ -162,14 +169,11 @@ def test_tunnels_end_with_an_error_when_nats_stays_away(nats, pipe_name):
 def test_a_nats_server_that_ends_in_order_is_waited_for_as_well(nats, pipe_name):
     async def main():
         options = {"heartbeat": 2.0, "nats_options": {"reconnect_time_wait": 0.1}}
-        async with bridged(nats.url, pipe_name, echo, **options) as (near, far):
-            async with npipes.aio.connect(f"{pipe_name}-far") as conn:
-                await conn.call(b"before")
-                await asyncio.sleep(0.1)
-                await asyncio.to_thread(nats.terminate)
-                await until(lambda: not near.link.is_up and not far.link.is_up)
-                nats.start()
-                assert await conn.call(b"after") == b"after"
+        async with talking(nats, pipe_name, **options) as (near, far, conn):
+            await asyncio.to_thread(nats.terminate)
+            await lost(near, far)
+            nats.start()
+            assert await conn.call(b"after") == b"after"
 
     run(main)
 

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 from aio_support import echo, until
-from bridge_support import bridged, needs_nats, nats_url, numbered, run
+from bridge_support import bridged, needs_nats, numbered, run
 from support import TIMEOUT, WINDOWS, descriptor_count, is_wine, resident_bytes
 
 needs_nats()
@@ -14,12 +14,6 @@ import npipes.aio  # noqa: E402
 import npipes.bridge  # noqa: E402
 
 MiB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def url():
-    with nats_url() as url:
-        yield url
 
 
 # ---- back-pressure -------------------------------------------------------------

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from aio_support import echo, until
-from bridge_support import bridged, needs_nats, nats_url, numbered, run
+from bridge_support import bridged, needs_nats, numbered, run
 from support import WINDOWS, is_wine
 
 needs_nats()
@@ -16,12 +16,6 @@ import nats  # noqa: E402
 import npipes.aio  # noqa: E402
 import npipes.bridge  # noqa: E402
 from npipes.bridge.frames import CLOSE, DATA, ENTRY, HEADER, KEEP, NUMBER, REF  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def url():
-    with nats_url() as url:
-        yield url
 
 
 def bad_frames(number, granted):
