@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from bridge_support import NatsServer, free_port, needs_nats
-from support import TIMEOUT, child_environment, echo, linux_only, run_python, running
+from support import TIMEOUT, child_environment, echo, linux_only, run_module, run_python, running
 
 needs_nats()
 
@@ -92,11 +92,7 @@ def test_jetstream_is_an_option_of_both(pipe_name, tmp_path):
 @linux_only
 def test_no_nats_server_is_one_line_and_an_exit_code(pipe_name, tmp_path):
     address = f"nats://127.0.0.1:{free_port()}"
-    done = subprocess.run(
-        [sys.executable, "-m", "npipes", "bridge", "serve", pipe_name, "--nats", address,
-         "--timeout", "0.3"],
-        cwd=tmp_path, env=child_environment(), capture_output=True, text=True, timeout=60,
-    )
+    done = run_module(tmp_path, "npipes", "bridge", "serve", pipe_name, "--nats", address, "--timeout", "0.3")
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line]
     assert line.startswith(f"npipes bridge: no NATS server at {address} within 0.3 seconds")

@@ -2,12 +2,10 @@
 
 import importlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import WINDOWS, child_environment, is_wine, linux_only, run_python
+from support import WINDOWS, is_wine, linux_only, run_module, run_python
 
 pytest_plugins = "pytester"
 
@@ -252,15 +250,7 @@ def test_a_run_without_the_fixtures_does_not_import_npipes(pytester):
         """
     )
     # A process of its own: here npipes is imported already.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."],
-        cwd=pytester.path,
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_module(pytester.path, "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -280,14 +270,6 @@ def test_the_plugin_takes_little_time_to_import():
 def test_the_example_project_passes(tmp_path):
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=project,
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = run_module(project, "pytest", "-q", "-p", "no:cacheprovider", timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 passed" in done.stdout
