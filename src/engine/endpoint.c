@@ -71,6 +71,7 @@ static void free_endpoint(np_endpoint *ep) {
     for (unsigned i = 0; i < ep->worker_count; i++)
         np_mutex_destroy(&ep->workers[i].post_lock);
     free(ep->workers);
+    np_accept_free(ep);
     for (size_t i = 0; i < ep->backlog.count; i++) {
         np_event *e = &ep->backlog.events[ep->backlog.first + i];
         if (e->kind == NP_EVENT_MESSAGE)
@@ -123,6 +124,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_list_init(&ep->connections);
     np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
+    np_list_init(&ep->spare_slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);
     *out = ep;

@@ -259,7 +259,7 @@ typedef enum np_phase {
 /* One wait for one client. */
 typedef struct np_slot {
     np_instance instance;
-    np_node node;                   /* endpoint->slots */
+    np_node node;                   /* endpoint->slots, or spare_slots */
     np_worker *worker;
 } np_slot;
 
@@ -299,6 +299,7 @@ struct np_endpoint {
     np_list unproved;               /* of a server: those that have yet to prove the key, */
     size_t unproved_count;          /* the oldest first */
     np_list slots;                  /* armed */
+    np_list spare_slots;            /* kept, so that to wait again takes no memory */
     bool listening, accept_paused;
     unsigned joined;                /* workers whose threads run */
     np_listener listener;
@@ -443,6 +444,8 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
 /* The connection has ended: closes its link, or reuses it for the next client. */
 void np_accept_reuse(np_connection *c, np_batch *batch);
 void np_accept_stop(np_endpoint *endpoint);
+/* The endpoint ends, and no instance is armed. */
+void np_accept_free(np_endpoint *endpoint);
 
 /* ---- client.c: connecting, waiting, reconnecting; poller only ---------- */
 
