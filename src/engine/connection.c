@@ -31,12 +31,15 @@ np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const
     return c;
 }
 
-/* The first failure is the connection's; every failure is reported. */
-void np_connection_record(np_connection *c, np_batch *batch, np_error error) {
+void np_connection_note(np_connection *c, np_error error) {
     np_mutex_lock(&c->lock);
     if (!c->error.code)
         c->error = error;
     np_mutex_unlock(&c->lock);
+}
+
+void np_connection_record(np_connection *c, np_batch *batch, np_error error) {
+    np_connection_note(c, error);
     np_batch_error(batch, c, error, NULL);
 }
 

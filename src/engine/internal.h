@@ -334,9 +334,11 @@ extern NP_THREAD_LOCAL np_batch *np_current_batch;  /* whose events this thread 
 
 bool np_batch_open(np_batch *batch, np_worker *worker);
 void np_batch_close(np_batch *batch);
-/* Without memory for events the engine's state can't be reported any more: it
- * aborts. */
 void np_batch_grow(np_batch *batch);
+/* Moves events to memory for `capacity` of them.  What they tell of has happened, so
+ * that memory is waited for; without any for a second the engine aborts, as its
+ * state can't be reported any more. */
+np_event *np_events_grow(np_event *events, size_t capacity);
 
 /* A new event at the end; never NULL. */
 static inline np_event *np_batch_add(np_batch *batch, np_event_kind kind,
@@ -396,7 +398,9 @@ void np_connection_open(np_connection *c, np_batch *batch);
 void np_connection_opened(np_connection *c, np_batch *batch);
 /* Reports CONNECTED, or ends it likewise. */
 void np_connection_established(np_connection *c, np_batch *batch);
-/* Reports a failure; the first one is the connection's. */
+/* The first failure is the connection's. */
+void np_connection_note(np_connection *c, np_error error);
+/* The same, and reports it. */
 void np_connection_record(np_connection *c, np_batch *batch, np_error error);
 void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done);
 void np_connection_on_write(np_connection *c, np_batch *batch, const np_completion *done);
