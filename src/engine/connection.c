@@ -219,8 +219,12 @@ static void write_ended(np_connection *c, np_batch *batch) {
 static void report_refusals(np_connection *c, np_batch *batch) {
     np_mutex_lock(&c->lock);
     np_refusal *r = c->refusals;
+    bool lost = c->refusal_lost;
     c->refusals = NULL;
+    c->refusal_lost = false;
     np_mutex_unlock(&c->lock);
+    if (lost)
+        np_batch_error(batch, c, np_error_make(NP_E_MEMORY, NP_DOING_BROADCAST), NULL);
     while (r) {
         np_refusal *next = r->next;
         np_batch_error(batch, c, r->error, r->cookie);

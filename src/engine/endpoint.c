@@ -335,7 +335,7 @@ intptr_t np_endpoint_waitable(np_endpoint *ep) {
     return waitable;
 }
 
-/* References to the open connections; *count of them. */
+/* References to the open connections, *count of them; NULL: no memory. */
 static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     size_t n = 0;
     np_mutex_lock(&ep->lock);
@@ -352,12 +352,15 @@ static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     return all;
 }
 
-size_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
-                             void (*take)(void *cookie), void (*drop)(void *cookie)) {
+int64_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
+                              void (*take)(void *cookie), void (*drop)(void *cookie)) {
     if (!np_endpoint_is_running(ep))
         return 0;
-    size_t count, accepted = 0;
+    size_t count;
+    int64_t accepted = 0;
     np_connection **all = snapshot(ep, &count);
+    if (!all)
+        return -1;
     for (size_t i = 0; i < count; i++) {
         np_error error;
         if (cookie)

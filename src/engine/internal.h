@@ -182,6 +182,7 @@ struct np_connection {
     np_operation write_op;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
+    bool refusal_lost;              /* there was no memory for one */
 
     /* -- poller only -- */
     np_error error;                 /* the first failure; code NP_OK: none; set under lock */
@@ -413,7 +414,8 @@ void np_connection_abort(np_connection *c, np_batch *batch);
 
 /* Queues requests for the poller and wakes it. */
 void np_connection_post(np_connection *c, uint32_t requests);
-/* Has the poller report a write that was not accepted. */
+/* Has the poller report a write that was not accepted.  False: without the cookie,
+ * for lack of memory, or not at all, as the connection ends. */
 bool np_connection_refused(np_connection *c, np_error error, void *cookie);
 
 /* ---- greeting.c: the handshake of a connection; poller only ------------ */
