@@ -58,6 +58,12 @@ def test_connections_servers_and_stops_leave_nothing():
     assert done.stdout.count("times") == 8
 
 
+def test_whoever_is_left_when_the_other_side_is_killed_goes_on():
+    done = run("kills.py", "--kills", "8" if is_wine() else "30", "--seed", "1")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("times killed") == 2
+
+
 def test_a_leak_is_found():
     program = f"""
 import sys
