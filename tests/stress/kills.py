@@ -18,6 +18,7 @@ import faulthandler
 import multiprocessing
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -26,52 +27,51 @@ from pathlib import Path
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
+import victims
 from messages import is_end
 from resources import handle_count
 from stops import Tally, in_run
 from support import TIMEOUT, eventually, thread_count
+from victims import SIZES
 
 import npipes
 import npipes.aio
 
 WINDOWS = sys.platform == "win32"
 SPARE_HANDLES = 40 if WINDOWS else 0    # the system's libraries keep some of their own
-WARM_UP = 2
+WARM_UP = 1
 LONGEST = 0.01      # seconds from the first message to the kill
-SIZES = [1, 100, 5000, 70_000, 400_000]
-processes = multiprocessing.get_context("spawn" if WINDOWS else "forkserver")
+if not WINDOWS:
+    forks = multiprocessing.get_context("forkserver")
 
 
 class Process:
-    """One that is killed at the end."""
+    """A function of victims.py in a process of its own, which is killed at the end."""
 
-    def __init__(self, target, *args):
-        self._process = processes.Process(target=target, args=args, daemon=True)
-        self._process.start()
-        self.pid = self._process.pid
+    def __init__(self, function, name, number):
+        if WINDOWS:
+            self._process = subprocess.Popen([sys.executable, victims.__file__, function, name, str(number)])
+        else:
+            self._process = forks.Process(target=getattr(victims, function), args=(name, number), daemon=True)
+            self._process.start()
 
-    def kill(self, rng):
-        time.sleep(rng.random() * LONGEST)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
         self._process.kill()
-        self._process.join(TIMEOUT)
-        assert self._process.exitcode is not None, "a process outlives its kill"
-        self._process.close()
+        if WINDOWS:
+            self._process.wait(TIMEOUT)
+        else:
+            self._process.join(TIMEOUT)
+            self._process.close()
+
+
+def a_while(rng):
+    time.sleep(rng.random() * LONGEST)
 
 
 # ---- servers that are killed ----------------------------------------------
-
-
-def serve(name, number):
-    """Answers each message with its own number and the message."""
-    mark = b"%d " % number
-
-    def answer(conn, data, cookie):
-        with contextlib.suppress(npipes.PipeClosedError):
-            conn.write(mark + data)
-
-    free = bool(number % 2)
-    with npipes.Server(name, free_threading_events=free, threads=2, on_message=answer) as server:
-        server.run()
 
 
 class Survivor:
@@ -182,11 +182,11 @@ def kill_servers(name, count, rng):
         clients = [stack.enter_context(kind(name)) for kind in (Blocking, Managed, OnLoop)]
         for number in range(count):
             before = [sum(client.ends.values()) for client in clients]
-            process = Process(serve, name, number)
-            for client in clients:
-                assert eventually(lambda client=client: client.served_by == number), (
-                    f"{type(client).__name__} is not served by server {number}: {client.ends}, {client.wrong}")
-            process.kill(rng)
+            with Process("serve", name, number):
+                for client in clients:
+                    assert eventually(lambda client=client: client.served_by == number), (
+                        f"{type(client).__name__} is not served by server {number}: {client.ends}, {client.wrong}")
+                a_while(rng)
             for client, ends in zip(clients, before):
                 assert eventually(lambda client=client, ends=ends: sum(client.ends.values()) > ends), (
                     f"{type(client).__name__} has not seen the end of server {number}")
@@ -195,43 +195,6 @@ def kill_servers(name, count, rng):
 
 
 # ---- clients that are killed ----------------------------------------------
-
-
-def visit(name, number):
-    [blocking_visit, flooding_visit, managed_visit, aio_visit][number % 4](name)
-
-
-def blocking_visit(name):
-    with npipes.connect(name, timeout=TIMEOUT) as client:
-        for i in range(10**9):
-            client.send_many([bytes(SIZES[(i + k) % 4]) for k in range(3)])
-            for _ in range(3):
-                client.recv_bytes()
-
-
-def flooding_visit(name):
-    """Never reads."""
-    with npipes.connect(name, timeout=TIMEOUT) as client:
-        for i in range(10**9):
-            client.send_bytes(bytes(SIZES[i % len(SIZES)]))
-
-
-def managed_visit(name):
-    with npipes.ClientManager(on_connected=lambda conn: [conn.write(bytes(n)) for n in SIZES],
-                              on_message=lambda conn, data, cookie: conn.write(data)) as manager:
-        manager.connect(name)
-        manager.run()
-
-
-def aio_visit(name):
-    async def main():
-        async with npipes.aio.connect(name, timeout=TIMEOUT) as conn:
-            for n in SIZES:
-                await conn.send(bytes(n))
-            async for message in conn:
-                await conn.send(message)
-
-    asyncio.run(main())
 
 
 class Visit:
@@ -271,11 +234,11 @@ def kill_clients(name, count, rng):
         with server, in_run(server, free), npipes.connect(name) as bystander:
             assert bystander.call(b"x", timeout=TIMEOUT) == b"x"
             for number in range(share):
-                process = Process(visit, name, number)
-                assert eventually(lambda number=number: len(witness.visits) > number + 1), f"client {number} is not there"
-                killed = witness.visits[-1]
-                assert eventually(lambda killed=killed: killed.messages), f"client {number} is not served"
-                process.kill(rng)
+                with Process("visit", name, number):
+                    assert eventually(lambda number=number: len(witness.visits) > number + 1), f"no client {number}"
+                    killed = witness.visits[-1]
+                    assert eventually(lambda killed=killed: killed.messages), f"client {number} is not served"
+                    a_while(rng)
                 assert bystander.call(b"x", timeout=TIMEOUT) == b"x"
                 assert eventually(lambda killed=killed: killed.has_ended), f"client {number} has not ended"
                 assert killed.error is None or is_end(killed.error), repr(killed.error)
@@ -310,7 +273,7 @@ def import_once():
     """Linux: processes are forks of one that has imported all of this, and has no threads."""
     if not WINDOWS:
         os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-        processes.set_forkserver_preload([Path(__file__).stem])
+        forks.set_forkserver_preload([Path(__file__).stem])
 
 
 def main():
