@@ -28,5 +28,6 @@ extern const test handshake_tests[];
 extern const test greeting_tests[];
 extern const test lobby_tests[];
 extern const test memory_tests[];
+extern const test memory_calls_tests[];
 
 #endif

@@ -1,67 +1,10 @@
-/* Memory that runs out: a conversation is held again and again, and each time
- * another allocation of it fails, or several one after the other, until it comes
- * to its end before the one that was to fail.  Whatever has failed must be told
- * of, or have a way around; nothing may be stuck or left; and who comes next is
- * served as if nothing had been. */
+/* Memory that runs out under servers and managers: nothing is stuck or left, and
+ * who comes next is served as if nothing had been. */
 #include <stdlib.h>
-#include <string.h>
 
-#include "allocations.h"
-#include "calls.h"
+#include "lack.h"
 #include "server.h"
 #include "suites.h"
-#include "system.h"
-
-enum { MOST = 3000 };               /* allocations of one conversation */
-
-/* What was told in one conversation. */
-static np_atomic_u32 named;         /* errors that say that there is no memory */
-static np_atomic_u32 missed;        /* things that did not come to pass */
-
-static bool says_so(const np_error *e) {
-    return e->code == NP_E_MEMORY || (e->code == NP_E_SYSTEM && system_is_no_memory(e->os));
-}
-
-/* A failure that must be a lack of memory. */
-static void note(np_code code, np_error error) {
-    error.code = code;
-    CHECK(says_so(&error));
-    np_add32(&named, 1);
-    np_add32(&missed, 1);
-}
-
-static void hold_once(void (*conversation)(void), uint32_t first, uint32_t count, uint32_t *hits) {
-    np_store32(&named, 0);
-    np_store32(&missed, 0);
-    allocations_fail(first, count);
-    conversation();
-    *hits = allocations_failed();
-    if (np_load32(&missed))
-        CHECK(np_load32(&named) > 0);
-    if (!*hits)
-        CHECK_EQUAL(np_load32(&missed), 0);
-}
-
-static void hold_all(void (*conversation)(void), uint32_t count, uint32_t least) {
-    uint32_t first = 0, hits = 0, told = 0;
-    hold_once(conversation, MOST, count, &hits);        /* what the system keeps is there now */
-    int64_t live = allocations_live();
-    unsigned handles = system_handles() + system_spare_handles;
-    do {
-        hold_once(conversation, ++first, count, &hits);
-        UNTIL(allocations_live() <= live);
-        UNTIL(system_handles() <= handles);
-        told += np_load32(&named) > 0;
-        if (harness_failed()) {
-            CHECK_EQUAL(first, 0);      /* says which it was */
-            return;
-        }
-    } while (hits && first < MOST);
-    CHECK(!hits);
-    CHECK(first > least);
-    CHECK(told > least / 2);
-}
-
 
 /* ---- a server ---------------------------------------------------------- */
 
@@ -73,7 +16,7 @@ enum { SMALL = 10, MIDDLE = 70000, LARGE = 1100000 };
 static void write_failed(peer *p, np_code code) {
     if (code == NP_OK || code == NP_E_CLOSED)
         return;
-    note(code, (np_error){0});
+    lack_note(code, (np_error){0});
     peer_close(p);
 }
 
@@ -105,7 +48,7 @@ static bool broadcast_once(server *s) {
 /* Of one that it does not reach, an event tells. */
 static void broadcast(server *s) {
     while (!broadcast_once(s))
-        np_add32(&named, 1);
+        lack_told();
 }
 
 static void do_as_wished(peer *p, np_event *e) {
@@ -124,8 +67,8 @@ static void do_as_wished(peer *p, np_event *e) {
 static void on_event(peer *p, np_event *e) {
     if (e->kind == NP_EVENT_MESSAGE) {
         do_as_wished(p, e);
-    } else if (e->kind == NP_EVENT_ERROR && says_so(&e->u.error)) {
-        np_add32(&named, 1);
+    } else if (e->kind == NP_EVENT_ERROR && lack_is_told(&e->u.error)) {
+        lack_told();
         if (p)
             peer_close(p);
     }
@@ -137,7 +80,7 @@ static void start(server *s) {
     unsigned attempts = 0;
     while ((code = server_try_start(s, &error)) != NP_OK && attempts++ < 10) {
         CHECK_EQUAL(error.activity, NP_DOING_START);
-        note(code, error);
+        lack_note(code, error);
     }
     REQUIRE_EQUAL(code, NP_OK);
 }
@@ -185,7 +128,7 @@ static bool receive_end(client *c) {
 
 static void end_client(client *c, bool ok) {
     if (!ok)
-        np_add32(&missed, 1);
+        lack_missed();
     client_close(c);
 }
 
@@ -212,7 +155,7 @@ static void hear_broadcasts(server *s) {
 
 /* As if nothing had been. */
 static void check_next_client(server *s) {
-    allocations_failed();
+    lack_end();
     client *c = server_client(s);
     client_exchange(c, SMALL, ECHO);
     client_exchange(c, MIDDLE, ECHO);
@@ -235,10 +178,10 @@ static void talk_with_a_server(void) {
 }
 
 static void a_server_lives_through_every_lack_of_memory(void) {
-    hold_all(talk_with_a_server, 1, 20);
+    lack_hold(talk_with_a_server, 1, 20);
 }
 
-static void a_server_lives_through_several_in_a_row(void) { hold_all(talk_with_a_server, 2, 20); }
+static void a_server_lives_through_several_in_a_row(void) { lack_hold(talk_with_a_server, 2, 20); }
 
 /* ---- messages that are asked for --------------------------------------- */
 
@@ -266,7 +209,7 @@ static void talk_by_reads(void) {
 }
 
 static void reads_live_through_every_lack_of_memory(void) {
-    hold_all(talk_by_reads, 1, 15);
+    lack_hold(talk_by_reads, 1, 15);
 }
 
 /* ---- connections that the engine makes, with a handshake --------------- */
@@ -284,8 +227,8 @@ static bool say(peer *p, size_t size) {
 
 /* The other side's events. */
 static void on_manager_event(peer *p, np_event *e) {
-    if (e->kind == NP_EVENT_ERROR && says_so(&e->u.error)) {
-        np_add32(&named, 1);
+    if (e->kind == NP_EVENT_ERROR && lack_is_told(&e->u.error)) {
+        lack_told();
         if (p)
             peer_close(p);
     }
@@ -296,24 +239,24 @@ static void dial_and_talk(server *m, const char *name) {
     peer *p = server_try_dial(m, name, 5000, &error);
     if (!p) {
         CHECK_EQUAL(error.activity, NP_DOING_CONNECT);
-        note(error.code, error);
+        lack_note(error.code, error);
         return;
     }
     UNTIL(np_load32(&p->connected) || np_load32(&p->ended));
     bool ok = np_load32(&p->connected) && say(p, SMALL) && until_heard(p, 1) && say(p, MIDDLE)
               && until_heard(p, 2);
     if (!ok)
-        np_add32(&missed, 1);
+        lack_missed();
     peer_close(p);
     UNTIL(np_load32(&p->ended));
 }
 
 static void check_next_dial(server *m, const char *name) {
-    allocations_failed();
+    lack_end();
     peer *p = server_dial(m, name, 5000);
     UNTIL(np_load32(&p->connected));
-    REQUIRE_EQUAL(peer_write(p, "x", 1, NULL), NP_OK);
-    /* 'x' is no wish. */
+    REQUIRE_EQUAL(peer_write_pattern(p, MIDDLE, ECHO, NULL), NP_OK);
+    UNTIL_EQUAL(np_load64(&p->messages), 1);
     peer_close(p);
     UNTIL(np_load32(&p->ended));
     CHECK_EQUAL(peer_end(p).code, NP_OK);
@@ -336,131 +279,8 @@ static void talk_with_keys(void) {
 }
 
 static void handshakes_and_clients_live_through_every_lack_of_memory(void) {
-    hold_all(talk_with_keys, 1, 20);
-    hold_all(talk_with_keys, 3, 20);
-}
-
-/* ---- blocking calls ---------------------------------------------------- */
-
-typedef struct visit {
-    call call;
-    const char *address;
-    keyring keys;
-    np_code code;
-    np_error error;
-} visit;
-
-static np_code connect_once(visit *v, np_channel **out) {
-    np_channel_dial dial = {.address = v->address};
-    np_wait w = wait_of(TIMEOUT_MS);
-    np_handshake shake;
-    np_secrets secrets = keyring_secrets(&v->keys);
-    np_code code;
-    do {
-        code = np_channel_connect(&dial, &w, out, &v->error);
-    } while (code == NP_E_INTERRUPTED);
-    if (code != NP_OK)
-        return code;
-    np_handshake_init(&shake, false);
-    do {
-        code = np_channel_greet(*out, &shake, &secrets, &w, &v->error);
-    } while (code == NP_E_INTERRUPTED);
-    if (code != NP_OK)
-        np_channel_free(*out);
-    return code;
-}
-
-/* NP_E_EOF: the other side has ended it, and says why itself. */
-static np_code visit_once(visit *v) {
-    np_channel *c = NULL;
-    np_code code = connect_once(v, &c);
-    if (code != NP_OK)
-        return code;
-    code = send_pattern(c, SMALL, ECHO, TIMEOUT_MS);
-    if (code == NP_OK)
-        code = send_pattern(c, LARGE, ECHO, TIMEOUT_MS);
-    if (code == NP_OK)
-        code = receive_code(c, TIMEOUT_MS);
-    channel_end(c);
-    return code;
-}
-
-static bool is_end(np_code code) {
-    return code == NP_E_EOF || code == NP_E_RESET || code == NP_E_BROKEN;
-}
-
-static np_code visiting(call *c) {
-    visit *v = (visit *)c;
-    np_code code;
-    /* Somebody else's failure is not this one's. */
-    do {
-        code = visit_once(v);
-        if (code != NP_OK && !is_end(code))
-            note(code, v->error);
-    } while (code != NP_OK);
-    return code;
-}
-
-/* Takes what comes; false: it is over before its end. */
-static bool serve_one(np_channel *c) {
-    np_code code = receive_code(c, TIMEOUT_MS);
-    for (unsigned i = 0; i < 1 && code == NP_OK; i++)
-        code = receive_code(c, TIMEOUT_MS);
-    if (code == NP_OK)
-        code = send_pattern(c, SMALL, ECHO, TIMEOUT_MS);
-    if (code != NP_OK && !is_end(code))
-        note(code, (np_error){0});
-    channel_end(c);
-    return code == NP_OK;
-}
-
-static np_door *open_door(const char *address) {
-    np_config config;
-    np_error error;
-    np_door *door;
-    np_code code;
-    unsigned attempts = 0;
-    np_config_init(&config);
-    while ((code = np_door_open(&config, address, &door, &error)) != NP_OK && attempts++ < 50) {
-        CHECK_EQUAL(error.activity, NP_DOING_START);
-        note(code, error);
-    }
-    REQUIRE_EQUAL(code, NP_OK);
-    return door;
-}
-
-static void serve_until_one_is_done(np_door *door, const np_secrets *secrets) {
-    bool done = false;
-    while (!done && !harness_failed()) {
-        np_wait w = wait_of(TIMEOUT_MS);
-        np_channel *c;
-        np_error error;
-        np_code code = np_door_accept(door, secrets, &w, &c, &error);
-        if (code == NP_OK)
-            done = serve_one(c);
-        else if (code != NP_REFUSED && code != NP_E_INTERRUPTED)
-            note(code, error);
-    }
-}
-
-static void talk_by_calls(void) {
-    char name[64], address[NP_ADDRESS_MAX];
-    np_error error;
-    keyring keys = {.key = "secret"};
-    np_secrets secrets = keyring_secrets(&keys);
-    system_name(name, sizeof name);
-    REQUIRE_EQUAL(np_address(name, address, sizeof address, &error), NP_OK);
-    np_door *door = open_door(address);
-    visit v = {.call = {.run = visiting}, .address = address, .keys = {.key = "secret"}};
-    call_start(&v.call);
-    serve_until_one_is_done(door, &secrets);
-    call_join(&v.call);
-    np_door_free(door);
-}
-
-static void blocking_calls_live_through_every_lack_of_memory(void) {
-    hold_all(talk_by_calls, 1, 5);
-    hold_all(talk_by_calls, 3, 5);
+    lack_hold(talk_with_keys, 1, 20);
+    lack_hold(talk_with_keys, 3, 20);
 }
 
 const test memory_tests[] = {
@@ -472,7 +292,5 @@ const test memory_tests[] = {
      MODE_FREE | MODE_DISPATCH},
     {"handshakes and clients live through every lack of memory",
      handshakes_and_clients_live_through_every_lack_of_memory, MODE_FREE | MODE_RUN | MODE_DRIVE},
-    {"blocking calls live through every lack of memory",
-     blocking_calls_live_through_every_lack_of_memory, MODE_NONE},
     {0},
 };
