@@ -61,6 +61,12 @@ def test_connections_servers_and_stops_leave_nothing(case):
     assert f"{case}: " in done.stdout
 
 
+def test_whoever_is_left_when_the_other_side_is_killed_goes_on():
+    done = run("kills.py", "--kills", "4" if is_wine() else "20", "--seed", "1")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("times killed") == 2
+
+
 def test_a_leak_is_found():
     program = f"""
 import sys

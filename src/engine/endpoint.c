@@ -71,6 +71,7 @@ static void free_endpoint(np_endpoint *ep) {
     for (unsigned i = 0; i < ep->worker_count; i++)
         np_mutex_destroy(&ep->workers[i].post_lock);
     free(ep->workers);
+    np_accept_free(ep);
     for (size_t i = 0; i < ep->backlog.count; i++) {
         np_event *e = &ep->backlog.events[ep->backlog.first + i];
         if (e->kind == NP_EVENT_MESSAGE)
@@ -123,6 +124,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_list_init(&ep->connections);
     np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
+    np_list_init(&ep->spare_slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);
     *out = ep;
@@ -333,7 +335,7 @@ intptr_t np_endpoint_waitable(np_endpoint *ep) {
     return waitable;
 }
 
-/* References to the open connections; *count of them. */
+/* References to the open connections, *count of them; NULL: no memory. */
 static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     size_t n = 0;
     np_mutex_lock(&ep->lock);
@@ -350,12 +352,15 @@ static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     return all;
 }
 
-size_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
-                             void (*take)(void *cookie), void (*drop)(void *cookie)) {
+int64_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
+                              void (*take)(void *cookie), void (*drop)(void *cookie)) {
     if (!np_endpoint_is_running(ep))
         return 0;
-    size_t count, accepted = 0;
+    size_t count;
+    int64_t accepted = 0;
     np_connection **all = snapshot(ep, &count);
+    if (!all)
+        return -1;
     for (size_t i = 0; i < count; i++) {
         np_error error;
         if (cookie)
