@@ -7,7 +7,7 @@
  * port is what platform.h says: an operation completes once, also after a
  * cancel.
  *
- * Proved, for every order of steps:
+ * What is checked:
  *   - a read, a write and an accept are started one at a time, complete exactly
  *     once each, and none is outstanding when the link closes;
  *   - CONNECTED is followed by DISCONNECTED exactly once, and by nothing after;
