@@ -5,6 +5,7 @@ Environment:
     NPIPES_DEBUG      1: no optimisation, debug information, assertions
     NPIPES_SANITIZE   sanitizers for gcc or clang, such as address,undefined or thread
     NPIPES_COVERAGE   1: instrument for gcov
+    NPIPES_NO_GIL     1: declare that a free-threaded interpreter need not turn its GIL on
 """
 
 import os
@@ -25,6 +26,8 @@ macros = []
 if target == "linux":
     compile_args += ["-fvisibility=hidden", "-fno-plt"]
     macros.append(("_GNU_SOURCE", None))
+if os.environ.get("NPIPES_NO_GIL") == "1":
+    macros.append(("NP_NO_GIL", None))
 if not with_msvc:
     if os.environ.get("NPIPES_DEBUG") == "1":
         compile_args += ["-O0", "-g", "-UNDEBUG"]

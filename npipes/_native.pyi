@@ -3,7 +3,7 @@
 from typing import Final, final
 
 from _typeshed import ReadableBuffer, structseq
-from typing_extensions import Self
+from typing import Self
 
 @final
 class SecurityAttributes:
@@ -74,6 +74,7 @@ def SetNamedPipeHandleState(
     lpCollectDataTimeout: int | None = None,
 ) -> None: ...
 def GetNamedPipeInfo(hNamedPipe: int) -> PipeInfo: ...
+def GetNamedPipeServerProcessId(hNamedPipe: int) -> int: ...
 def CreateFile(
     lpFileName: str,
     dwDesiredAccess: int,

@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Any, Final, Generic, Literal, TypeVar, final, overload
 
 from _typeshed import ReadableBuffer, WriteableBuffer, structseq
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
+from typing import Self
 
 from npipes.payload import Reading
 

@@ -184,12 +184,16 @@ class Server:
         """Wait until the server is closed."""
         await self._running()[1].wait_stopped()
 
+    def _stop_listening(self) -> None:
+        """No new connections; those that there are go on."""
+        self._running()[0]._stop_listening()
+
     async def _close(self, grace: float, closer: asyncio.Task[Any] | None) -> None:
         server, engine = self._running()
         loop = engine.loop
         end = loop.time() + grace
         try:
-            server._stop_listening()
+            self._stop_listening()
             # What the engine has read is to be in the connections' queues.
             loop.call_soon(server._drive)
             await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Iterable
 
 from npipes._npipes import address
 
@@ -11,13 +12,15 @@ __all__ = ["find"]
 
 def find(pattern: str = "*") -> list[str]:
     """The leaf names of the live pipes that match: `*` stands for any text, `?` for one character."""
-    return sorted(name for name in _names() if _expression(pattern).fullmatch(name))
+    return matching(_names(), pattern)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Those of the names that match, sorted."""
     parts = {"*": ".*", "?": "."}
     text = "".join(parts.get(letter) or re.escape(letter) for letter in pattern)
-    return re.compile(text, re.DOTALL | (re.IGNORECASE if sys.platform == "win32" else 0))
+    expression = re.compile(text, re.DOTALL | (re.IGNORECASE if sys.platform == "win32" else 0))
+    return sorted(name for name in names if expression.fullmatch(name))
 
 
 if sys.platform == "win32":

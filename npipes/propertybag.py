@@ -8,7 +8,7 @@ from npipes.payload import USUAL, Reading, UnsafePayloadError, dumps
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["PropertyBag"]
 

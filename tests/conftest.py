@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 from aio_support import Loops, kinds
+from bridge_support import nats_url
 from support import (
     TIMEOUT,
     WINDOWS,
@@ -141,3 +142,10 @@ def loops(request):
     loops = Loops(request.param)
     yield loops
     loops.check()
+
+
+@pytest.fixture(scope="module")
+def url():
+    """Of a NATS server for a module's tests."""
+    with nats_url() as url:
+        yield url

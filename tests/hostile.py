@@ -38,6 +38,7 @@ class ServerEnd:
         options = {"on_message": reply, "message_timeout": MESSAGE_TIMEOUT, "free_threading_events": True} | options
         self.server = stack.enter_context(running(npipes.Server(
             name, on_error=lambda *args: None, on_disconnected=self._on_disconnected, **options)))
+        self.address = self.server.address
         self._good = stack.enter_context(Client(self.server))
         self.exchange(b"hello")
 
@@ -139,6 +140,7 @@ class ClientEnd(BlockingEnd):
 class ListenerEnd(BlockingEnd):
     def _open(self, name):
         self._listener = self._stack.enter_context(npipes.Listener(name))
+        self.address = self._listener.address
 
     def peer(self):
         peer = _connected(self._listener.address, self._stack)
@@ -149,8 +151,9 @@ class ListenerEnd(BlockingEnd):
 class AioEnd:
     """Everything of the end's is on an event loop in a thread of its own."""
 
-    def __init__(self, name, stack):
+    def __init__(self, name, stack, **options):
         self._log, self._stack, self._open = Log(), stack, 0
+        self._options = {"message_timeout": MESSAGE_TIMEOUT} | options
         self._loop = asyncio.new_event_loop()
         thread = in_thread(self._loop.run_forever)
         stack.callback(self._loop.close)
@@ -190,7 +193,7 @@ class AioEnd:
 
 class AioServerEnd(AioEnd):
     def _begin(self, name):
-        server = self._enter(npipes.aio.serve(self._serve, name, message_timeout=MESSAGE_TIMEOUT))
+        server = self._enter(npipes.aio.serve(self._serve, name, **self._options))
         self.address = server.address
         self._good = self._stack.enter_context(npipes.connect(name))
 
@@ -213,7 +216,7 @@ class AioClientEnd(AioEnd):
         return _accepted(self._listener, self._stack)
 
     async def _receive(self):
-        async with npipes.aio.connect(self._listener.getsockname(), message_timeout=MESSAGE_TIMEOUT) as conn:
+        async with npipes.aio.connect(self._listener.getsockname(), **self._options) as conn:
             await self._serve(conn)
 
     def exchange(self, data):

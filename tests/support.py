@@ -268,6 +268,22 @@ def run_python(code, *args, timeout=60):
     return done.stdout
 
 
+def run_module(directory, *args, timeout=90):
+    """`python -m ARGS`, run to its end.
+
+    In another directory: -m would find the package of a working directory that is the project's.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", *args],
+        cwd=directory,
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
 @contextlib.contextmanager
 def python_process(code, *args):
     """A program that runs meanwhile, with pipes to talk to it line by line."""

@@ -526,7 +526,7 @@ def test_two_loops_in_two_threads_each_with_a_server(loops, new_name):
             async with npipes.aio.serve(echo, mine):
                 await in_thread(both.wait)
                 async with npipes.aio.connect(mine) as a, npipes.aio.connect(other) as b:
-                    for i in range(300):
+                    for i in range(loops.scaled(300)):
                         assert await a.call(b"%d" % i) == b"%d" % i
                         assert await b.call(b"%d" % i) == b"%d" % i
                 await in_thread(both.wait)

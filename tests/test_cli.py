@@ -19,6 +19,7 @@ from support import (
     linux_only,
     receive_exactly,
     raw_client,
+    run_module,
     windows_only,
 )
 
@@ -31,19 +32,8 @@ def npipes_command(*args):
 
 
 def run_npipes(directory, *args):
-    """A command of a process of its own, run to its end.
-
-    It runs elsewhere: -m would find the package of a working directory that is the project's.
-    """
-    return subprocess.run(
-        npipes_command(*args),
-        cwd=directory,
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    """A command of a process of its own, run to its end."""
+    return run_module(directory, "npipes", *args)
 
 
 # ---- demo ----------------------------------------------------------------

@@ -62,6 +62,23 @@ def test_a_subclass_whose_methods_are_handlers_is_dropped_without_gc(pipe_name):
         assert client.has_ended()
 
 
+def test_a_subclass_with_a_del_of_its_own_is_stopped_all_the_same(pipe_name, free):
+    log = Log()
+
+    class Server(npipes.Server):
+        def __del__(self):
+            log.add("__del__")
+
+    server = Server(pipe_name, free_threading_events=free,
+                    **log.handlers("on_connected", "on_disconnected"))
+    server.start()
+    with Client(server) as client:
+        assert eventually(lambda: server.stats.connections == 1)   # noqa: F821
+        del server
+        assert client.has_ended()
+        assert sorted(log.names()) == ["__del__", "on_connected", "on_disconnected"]
+
+
 def test_a_server_in_a_cycle_is_collected_and_stopped(pipe_name, free):
     log = Log()
 

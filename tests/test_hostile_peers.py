@@ -1,6 +1,7 @@
 """A peer that means no good ends its own connection at most: at every kind of end, and beside peers that are good."""
 
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -10,6 +11,7 @@ import pytest
 from hostile import (
     ENDS,
     MESSAGE_TIMEOUT,
+    AioServerEnd,
     Flood,
     ListenerEnd,
     ServerEnd,
@@ -124,20 +126,33 @@ def test_memory_descriptors_and_threads_return(end):
         return done + len(peers)
 
     done = all_of_them(0)
-    descriptors, threads, memory = descriptor_count(), thread_count(), resident_bytes()
+    descriptors, threads, memory = settled(descriptor_count), thread_count(), resident_bytes()
     for _ in range(5):
         done = all_of_them(done)
-    assert eventually(lambda: descriptor_count() == descriptors)
+    assert eventually(lambda: descriptor_count() <= descriptors)
     assert eventually(lambda: thread_count() <= threads)
     assert resident_bytes() - memory < 8 << 20
+
+
+def settled(count):
+    """The least of what is counted in a while: some are closed soon after their connection has ended."""
+    least = count()
+    for _ in range(30):
+        time.sleep(0.01)
+        least = min(least, count())
+    return least
 
 
 # ---- floods ---------------------------------------------------------------
 
 
 @linux_only
-def test_a_flood_that_reads_no_answers_stalls_itself_only(pipe_name, stack, free):
-    end = ServerEnd(pipe_name, stack, free_threading_events=free, message_timeout=None)
+@pytest.mark.parametrize("kind", [
+    functools.partial(ServerEnd, free_threading_events=True), functools.partial(ServerEnd, free_threading_events=False),
+    AioServerEnd,
+], ids=["free", "run", "aio"])
+def test_a_flood_that_reads_no_answers_stalls_itself_only(pipe_name, stack, kind):
+    end = kind(pipe_name, stack, message_timeout=None)
     flood = Flood(end.peer(), frame(b"x" * 1000) * 100)
     before = resident_bytes()
     assert_keeps_its_round_trips(end.exchange, flood.going_on)
@@ -179,17 +194,17 @@ def test_a_client_that_only_sends_takes_nothing_from_the_others(serve):
             assert good.request(b"%d" % i) == b"%d" % i
         assert len(server.connections) == 2
         server.stop()
-    finish(thread)
+        finish(thread)
 
 
 # ---- those who come and go ------------------------------------------------
 
 
 @linux_only
-@pytest.mark.parametrize("kind", [ServerEnd, ListenerEnd], ids=["server", "listener"])
+@pytest.mark.parametrize("kind", [ServerEnd, ListenerEnd, AioServerEnd], ids=["server", "listener", "aio server"])
 def test_ten_thousand_that_connect_and_vanish_leave_nothing(pipe_name, stack, kind):
     end = kind(pipe_name, stack)
-    address = end.server.address if kind is ServerEnd else end._listener.address
+    address = end.address
     stop = threading.Event()
     if kind is ListenerEnd:
         with pytest.raises(npipes.PipeTimeoutError):    # the first wait makes what all others use

@@ -425,6 +425,14 @@ def test_what_a_pipe_was_made_with(listen, dial):
 
 
 @windows
+def test_the_process_of_a_server_is_told(listen, dial):
+    listen()
+    assert GetNamedPipeServerProcessId(dial()) == os.getpid()
+    with pytest.raises(OSError):
+        GetNamedPipeServerProcessId(0)
+
+
+@windows
 def test_instances_are_counted(address, listen, own):
     first = listen()
     own(CreateNamedPipe(address, PIPE_ACCESS_DUPLEX, MESSAGES))

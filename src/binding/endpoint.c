@@ -65,10 +65,24 @@ static void finalize(PyObject *op) {
     PyErr_Restore(type, value, traceback);
 }
 
+/* The __del__ of a subclass takes the finalizer's place, and one that has run does
+ * not run again for an object that it revived: then it is made up for here.
+ * Whether the object has been revived. */
+static bool revived_at_the_end(PyObject *op) {
+    endpoint_object *self = (endpoint_object *)op;
+    if (!self->endpoint || np_endpoint_has_stopped(self->endpoint)
+        || np_endpoint_is_forked(self->endpoint))
+        return false;
+    Py_SET_REFCNT(op, 1);
+    finalize(op);
+    Py_SET_REFCNT(op, Py_REFCNT(op) - 1);
+    return Py_REFCNT(op) > 0;
+}
+
 static void dealloc(PyObject *op) {
     endpoint_object *self = (endpoint_object *)op;
     PyTypeObject *type = Py_TYPE(op);
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
+    if (PyObject_CallFinalizerFromDealloc(op) < 0 || revived_at_the_end(op))
         return;     /* a handler of the last events kept it alive */
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
@@ -78,7 +92,6 @@ static void dealloc(PyObject *op) {
     if (self->bridge)
         bridge_leave(self->bridge);
     if (self->endpoint) {
-        /* Its finalizer has run, but only once: it may have been revived. */
         np_endpoint_stop_begin(self->endpoint);
         np_endpoint_release(self->endpoint);
     }

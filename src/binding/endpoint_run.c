@@ -84,11 +84,24 @@ static int retire(endpoint_object *self) {
     return 0;
 }
 
+/* A program may exit without destroying its subinterpreters, and whether Python then
+ * waits for threads in them, waits for ever, or aborts, depends on its version. */
+static int check_interpreter(const endpoint_object *self, const np_config *config) {
+    if (config->driven || PyInterpreterState_Get() == PyInterpreterState_Main())
+        return 0;
+    PyErr_Format(PyExc_RuntimeError, "a %s has threads, which npipes starts in the main interpreter only: "
+                 "in a subinterpreter there are npipes.connect, Listener, Pipe%s", self->kind->noun,
+                 np_endpoint_can_be_driven() ? " and npipes.aio" : "");
+    return -1;
+}
+
 PyObject *endpoint_open(endpoint_object *self, const np_config *given, const char *name) {
     np_host host;
     np_error error;
     np_endpoint *ep;
     PyObject *shown = self->name ? self->name : Py_None;
+    if (check_interpreter(self, given) < 0)
+        return NULL;
     if (self->authkey && given->byte_mode) {
         PyErr_SetString(PyExc_ValueError, "authkey needs mode='message': a byte stream has no "
                         "messages for the handshake");

@@ -220,6 +220,13 @@ static void module_free(void *module) { clear(module); }
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, exec},
+#if PY_VERSION_HEX >= 0x030D0000
+    /* 3.12 frees wrongly what modules had in interpreters with a GIL of their own. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef NP_NO_GIL
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 

@@ -17,6 +17,7 @@ import npipes
 HERE = Path(__file__).parent
 USAGE = [HERE / "usage.py", HERE / "aio_usage.py"]
 HOME = str(Path(npipes.__file__).resolve().parent.parent)       # of the package under test
+PLUGIN_HOME = str(Path(importlib.util.find_spec("npipes_pytest").origin).resolve().parent.parent)
 IS_INSTALLED = HOME in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
@@ -50,7 +51,7 @@ def run_checker(directory, *args, **variables):
 def run_mypy(directory, *args):
     variables = {"MYPY_CACHE_DIR": os.fspath(directory / "cache")}
     if not IS_INSTALLED:
-        variables["MYPYPATH"] = HOME
+        variables["MYPYPATH"] = os.pathsep.join({HOME: None, PLUGIN_HOME: None})
     run_checker(directory, *args, **variables)
 
 
@@ -77,7 +78,7 @@ def test_a_program_with_asyncio_is_typed_for_pyright_too(tmp_path):
 @with_mypy
 @pytest.mark.parametrize("platform", ["linux", "win32"])
 def test_the_package_is_typed(tmp_path, platform):
-    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, "-p", "npipes")
+    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, "-p", "npipes", "-p", "npipes_pytest")
 
 
 @with_mypy

@@ -18,7 +18,7 @@ from pathlib import Path
 
 # How many entries of a kind survive tidying: enough to go back and forth between a few branches.
 _KEPT = 3
-_KEPT_OF = {"prefix": 2, "unfinished": 0}  # a prefix is large, and its key is Wine's version and a name
+_KEPT_OF = {"unfinished": 0}
 
 _NOT_SOURCE = {".so", ".pyc", ".pyd", ".o"}
 

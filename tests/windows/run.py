@@ -19,12 +19,13 @@ import cache
 import engine
 import extension
 import interpreter
+import nats
 import wine
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def run_python(arguments: list[str]) -> int:
+def run_python(arguments: list[str], more: dict[str, str] | None = None) -> int:
     python = interpreter.prepare()
     package = extension.prepare(PROJECT, python) / "site"
     variables = {
@@ -33,12 +34,14 @@ def run_python(arguments: list[str]) -> int:
         "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    variables |= more or {}
     return wine.run([python / "python.exe", *arguments], cwd=PROJECT, variables=variables)
 
 
 def run_pytest(arguments: list[str]) -> int:
     named = any((PROJECT / argument.partition("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
-    return run_python(["-m", "pytest", "-p", "no:cacheprovider", *arguments, *([] if named else ["tests"])])
+    with nats.running() as variables:
+        return run_python(["-m", "pytest", "-p", "no:cacheprovider", *arguments, *([] if named else ["tests"])], variables)
 
 
 def run_engine(arguments: list[str]) -> int:

@@ -57,6 +57,7 @@ static PyMethodDef functions[] = {
         "and lpCollectDataTimeout (milliseconds) are for byte pipes of other machines.\n"
         "OSError: 87 for PIPE_READMODE_MESSAGE on a byte pipe."),
     FUNCTION(GetNamedPipeInfo, "hNamedPipe", "What a pipe was made with: a PipeInfo."),
+    FUNCTION(GetNamedPipeServerProcessId, "hNamedPipe", "The process that made this instance."),
     FUNCTION(CreateFile,
         "lpFileName, dwDesiredAccess, dwShareMode=0, lpSecurityAttributes=None, "
         "dwCreationDisposition=3, dwFlagsAndAttributes=1114112",

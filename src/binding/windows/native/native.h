@@ -84,7 +84,8 @@ typedef PyObject *native_function(PyObject *module, PyObject *args, PyObject *kw
 
 native_function native_CreateNamedPipe, native_ConnectNamedPipe, native_DisconnectNamedPipe,
     native_CallNamedPipe, native_TransactNamedPipe, native_WaitNamedPipe, native_PeekNamedPipe,
-    native_GetNamedPipeHandleState, native_SetNamedPipeHandleState, native_GetNamedPipeInfo;
+    native_GetNamedPipeHandleState, native_SetNamedPipeHandleState, native_GetNamedPipeInfo,
+    native_GetNamedPipeServerProcessId;
 native_function native_CreateFile, native_ReadFile, native_WriteFile, native_FlushFileBuffers,
     native_CancelIo, native_CloseHandle;
 

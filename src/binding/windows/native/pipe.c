@@ -223,3 +223,16 @@ PyObject *native_GetNamedPipeInfo(PyObject *module, PyObject *args, PyObject *kw
                 (PyObject *[]){PyLong_FromUnsignedLong(flags), PyLong_FromUnsignedLong(out),
                                PyLong_FromUnsignedLong(in), PyLong_FromUnsignedLong(instances)});
 }
+
+PyObject *native_GetNamedPipeServerProcessId(PyObject *module, PyObject *args, PyObject *kwargs) {
+    HANDLE handle;
+    ULONG process = 0;
+    DWORD os;
+    (void)module;
+    if (!parse_handle(args, kwargs, "O&:GetNamedPipeServerProcessId", &handle))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    os = GetNamedPipeServerProcessId(handle, &process) ? 0 : GetLastError();
+    Py_END_ALLOW_THREADS
+    return os ? native_raise(os, NULL) : PyLong_FromUnsignedLong(process);
+}
