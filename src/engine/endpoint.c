@@ -42,6 +42,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     if (code != NP_OK)
         return code;
     np_mutex_init(&w->post_lock);
+    np_mutex_init(&w->wake_lock);
     bool batch = np_batch_open(&w->batch, w);
     w->batch.arena.size = NP_ARENA_SIZE;
     w->batch.arena.data = malloc(NP_ARENA_SIZE);
@@ -49,6 +50,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
         return NP_OK;
     worker_close(w);
     np_mutex_destroy(&w->post_lock);
+    np_mutex_destroy(&w->wake_lock);
     return NP_E_MEMORY;
 }
 
@@ -68,8 +70,10 @@ static void free_endpoint(np_endpoint *ep) {
     void (*released)(void *) = ep->host.released;
     void *user = ep->host.user;
     np_endpoint_close(ep);
-    for (unsigned i = 0; i < ep->worker_count; i++)
+    for (unsigned i = 0; i < ep->worker_count; i++) {
         np_mutex_destroy(&ep->workers[i].post_lock);
+        np_mutex_destroy(&ep->workers[i].wake_lock);
+    }
     free(ep->workers);
     for (size_t i = 0; i < ep->backlog.count; i++) {
         np_event *e = &ep->backlog.events[ep->backlog.first + i];

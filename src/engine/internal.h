@@ -14,7 +14,8 @@
  * when the next one is due.
  *
  * Lock order: endpoint->lock, connection->lock, then one of the leaves
- * (worker->post_lock, backlog.lock, trash_lock, locks inside a platform).  The
+ * (worker->post_lock, worker->wake_lock, backlog.lock, trash_lock, locks inside
+ * a platform).  The
  * host's lock (the GIL) is never waited for with any of them held, so a host
  * may call the engine with its own lock held.
  */
@@ -243,6 +244,9 @@ struct np_worker {
     np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
+    /* Not post_lock, which a poller that was woken takes at once. */
+    np_mutex wake_lock;
+    bool ended;                     /* the port is not woken any more; guarded by wake_lock */
 
     np_atomic_u64 messages_in, messages_out, bytes_in, bytes_out, errors;
 };
