@@ -6,6 +6,9 @@
 #include "internal.h"
 #include "fork.h"
 
+/* How often the end looks for threads that are inside a wake: one system call. */
+#define WAKING_NS INT64_C(100000)
+
 void np_config_init(np_config *config) {
     *config = (np_config){
         .threads = 1,
@@ -52,8 +55,19 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     return NP_E_MEMORY;
 }
 
+/* A thread is about to wake a worker that does not sleep any more.  It needs no
+ * lock for that. */
+static bool is_waking(const np_endpoint *ep) {
+    for (unsigned i = 0; i < ep->worker_count; i++)
+        if (np_load32(&ep->workers[i].waking))
+            return true;
+    return false;
+}
+
 void np_endpoint_close(np_endpoint *ep) {
     np_mutex_lock(&ep->lock);
+    while (is_waking(ep))
+        np_cond_wait_for(&ep->ended, &ep->lock, WAKING_NS);
     if (!ep->closed) {
         ep->closed = true;
         for (unsigned i = 0; i < ep->worker_count; i++)

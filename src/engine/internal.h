@@ -243,6 +243,7 @@ struct np_worker {
     np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
+    np_atomic_u32 waking;           /* threads that wake it now: its port stays open */
 
     np_atomic_u64 messages_in, messages_out, bytes_in, bytes_out, errors;
 };

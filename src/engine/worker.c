@@ -61,9 +61,15 @@ static void fire_timers(np_worker *worker, np_batch *batch) {
 
 /* ---- posted requests --------------------------------------------------- */
 
+/* The poller, once woken by something else, may end while this thread has yet
+ * to wake the port: whoever closes the port waits for `waking`. */
 void np_worker_wake(np_worker *worker) {
+    if (!np_or32(&worker->asleep, 0))   /* a look, in an order with what was stored before */
+        return;
+    np_add32(&worker->waking, 1);
     if (np_swap32(&worker->asleep, 0))
         np_port_wake(&worker->port);
+    np_add32(&worker->waking, (uint32_t)-1);
 }
 
 static np_connection *take_posted(np_worker *worker) {
@@ -174,7 +180,7 @@ static size_t wait(np_worker *worker, int64_t timeout_ns, bool queue) {
             timeout_ns = 0;
     }
     np_port_wait(&worker->port, arena, worker->completions, NP_COMPLETIONS, timeout_ns, &count);
-    np_store32(&worker->asleep, 0);
+    np_swap32(&worker->asleep, 0);      /* whoever was faster is seen in `waking` from here on */
     return count;
 }
 

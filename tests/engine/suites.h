@@ -28,5 +28,6 @@ extern const test handshake_tests[];
 extern const test greeting_tests[];
 extern const test lobby_tests[];
 extern const test threads_mix_tests[];
+extern const test threads_ends_tests[];
 
 #endif
