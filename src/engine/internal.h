@@ -291,6 +291,7 @@ struct np_endpoint {
     np_atomic_u32 phase;
     np_atomic_u32 forked;
     char address[NP_ADDRESS_MAX];
+    np_atomic_u32 addressed;        /* address is there, and constant from then on */
 
     np_mutex lock;
     np_cond ended;                  /* a worker drained, a guest left */
