@@ -93,16 +93,17 @@ static PyObject *forgive_closed(PyObject *result) {
     return result;
 }
 
-void aio_call_soon(PyObject *loop, PyObject *callback, PyObject *argument, PyObject *context) {
-    PyObject *call_soon = PyObject_GetAttrString(loop, "call_soon");
+void aio_call(PyObject *loop, const char *how, PyObject *callback, PyObject *argument,
+              PyObject *context) {
+    PyObject *method = PyObject_GetAttrString(loop, how);
     PyObject *names = context ? Py_BuildValue("(s)", "context") : NULL;
     PyObject *args[] = {NULL, callback, argument, context};
     PyObject *r = NULL;
-    if (call_soon && (names || !context))
-        r = PyObject_Vectorcall(call_soon, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    if (method && (names || !context))
+        r = PyObject_Vectorcall(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
     Py_XDECREF(forgive_closed(r));
     Py_XDECREF(names);
-    Py_XDECREF(call_soon);
+    Py_XDECREF(method);
 }
 
 static void call_drive(endpoint_object *s, const char *how) {
@@ -173,6 +174,7 @@ static int64_t drive(endpoint_object *s, bridge_thread *t, int64_t *next_ns) {
     int64_t n;
     a->large = false;
     a->driving = true;
+    a->ident = PyThread_get_thread_ident();
     if (holds) {
         *t = (bridge_thread){.guest = true, .holds = true};
         n = np_endpoint_drive(ep, t, next_ns);
