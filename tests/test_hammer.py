@@ -5,7 +5,9 @@ import collections
 import contextlib
 import ctypes
 import gc
+import os
 import sys
+import tempfile
 import threading
 import warnings
 
@@ -26,6 +28,12 @@ def handle_count():
     kernel = ctypes.WinDLL("kernel32")
     assert kernel.GetProcessHandleCount(ctypes.c_void_p(-1), ctypes.byref(number))
     return number.value
+
+
+def current_group():
+    import grp
+
+    return grp.getgrgid(os.getgid()).gr_name
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +181,44 @@ def test_one_server_starts_and_stops(pipe_name, free):
     assert sorted(map(id, (conn for conn, in log.of("on_connected")))) \
         == sorted(map(id, (conn for conn, in log.of("on_disconnected"))))
     with running(server), Client(server) as client:
+        assert client.request(b"x") == b"x"
+
+
+@pytest.fixture
+def grouped(pipe_name):
+    """A name, and an access that is a text which the start reads."""
+    if WINDOWS:
+        yield pipe_name, "D:P(A;;GA;;;WD)"
+        return
+    with tempfile.TemporaryDirectory(prefix="np-", dir="/tmp") as folder:
+        yield f"{folder}/pipe", "group:" + current_group()
+
+
+def test_parameters_of_a_server_change_while_it_starts(grouped):
+    """A start goes by those that it has begun with."""
+    pipe_name, access = grouped
+    server = npipes.Server(pipe_name, free_threading_events=True, access=access)
+
+    def work(number):
+        for i in range(60):
+            if number == 0:
+                server.start()
+                server.stop()
+            elif number % 4 == 1:
+                server.access = access[:1] + access[1:]         # equal, and a new object
+            elif number % 4 == 2:
+                server.name = pipe_name[:1] + pipe_name[1:]
+                server.authkey = bytes([1 + number]) * 8 if i % 2 else None
+            elif number % 4 == 3:
+                server.on_message = lambda *args: None
+            else:
+                assert server.access == access and server.name == pipe_name
+                assert pipe_name in repr(server)
+
+    hammer(work)
+    server.authkey = None
+    server.on_message = reply
+    with server, Client(server) as client:
         assert client.request(b"x") == b"x"
 
 
