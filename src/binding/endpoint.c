@@ -193,7 +193,7 @@ static PyObject *endpoint_broadcast(PyObject *op, PyObject *args, PyObject *kwar
     payload p;
     if (payload_get(&p, data, true) < 0)
         return NULL;
-    size_t count = 0;
+    int64_t count = 0;
     np_endpoint *ep = endpoint_current(self);
     if (p.size && ep) {
         count = np_endpoint_broadcast(ep, p.hold, cookie == Py_None ? NULL : cookie, take_cookie,
@@ -203,7 +203,7 @@ static PyObject *endpoint_broadcast(PyObject *op, PyObject *args, PyObject *kwar
     payload_release(&p);
     if (ep)
         np_endpoint_release(ep);
-    return PyLong_FromSize_t(count);
+    return count < 0 ? PyErr_NoMemory() : PyLong_FromLongLong(count);
 }
 
 static PyObject *endpoint_enter(PyObject *op, PyObject *unused) {

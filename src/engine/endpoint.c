@@ -6,9 +6,6 @@
 #include "internal.h"
 #include "fork.h"
 
-/* How often the end looks for threads that are inside a wake: one system call. */
-#define WAKING_NS INT64_C(100000)
-
 void np_config_init(np_config *config) {
     *config = (np_config){
         .threads = 1,
@@ -44,6 +41,7 @@ static np_code worker_open(np_endpoint *ep, np_worker *w, unsigned index, np_err
     if (code != NP_OK)
         return code;
     np_mutex_init(&w->post_lock);
+    np_mutex_init(&w->wake_lock);
     bool batch = np_batch_open(&w->batch, w);
     w->batch.arena.size = NP_ARENA_SIZE;
     w->batch.arena.data = malloc(NP_ARENA_SIZE);
@@ -51,22 +49,12 @@ static np_code worker_open(np_endpoint *ep, np_worker *w, unsigned index, np_err
         return NP_OK;
     worker_close(w);
     np_mutex_destroy(&w->post_lock);
+    np_mutex_destroy(&w->wake_lock);
     return NP_E_MEMORY;
-}
-
-/* A thread is about to wake a worker that does not sleep any more.  It needs no
- * lock for that. */
-static bool is_waking(const np_endpoint *ep) {
-    for (unsigned i = 0; i < ep->worker_count; i++)
-        if (np_load32(&ep->workers[i].waking))
-            return true;
-    return false;
 }
 
 void np_endpoint_close(np_endpoint *ep) {
     np_mutex_lock(&ep->lock);
-    while (is_waking(ep))
-        np_cond_wait_for(&ep->ended, &ep->lock, WAKING_NS);
     if (!ep->closed) {
         ep->closed = true;
         for (unsigned i = 0; i < ep->worker_count; i++)
@@ -81,9 +69,12 @@ static void free_endpoint(np_endpoint *ep) {
     void (*released)(void *) = ep->host.released;
     void *user = ep->host.user;
     np_endpoint_close(ep);
-    for (unsigned i = 0; i < ep->worker_count; i++)
+    for (unsigned i = 0; i < ep->worker_count; i++) {
         np_mutex_destroy(&ep->workers[i].post_lock);
+        np_mutex_destroy(&ep->workers[i].wake_lock);
+    }
     free(ep->workers);
+    np_accept_free(ep);
     for (size_t i = 0; i < ep->backlog.count; i++) {
         np_event *e = &ep->backlog.events[ep->backlog.first + i];
         if (e->kind == NP_EVENT_MESSAGE)
@@ -136,6 +127,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_list_init(&ep->connections);
     np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
+    np_list_init(&ep->spare_slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);
     *out = ep;
@@ -362,7 +354,7 @@ intptr_t np_endpoint_waitable(np_endpoint *ep) {
     return waitable;
 }
 
-/* References to the open connections; *count of them. */
+/* References to the open connections, *count of them; NULL: no memory. */
 static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     size_t n = 0;
     np_mutex_lock(&ep->lock);
@@ -379,12 +371,15 @@ static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     return all;
 }
 
-size_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
-                             void (*take)(void *cookie), void (*drop)(void *cookie)) {
+int64_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
+                              void (*take)(void *cookie), void (*drop)(void *cookie)) {
     if (!np_endpoint_is_running(ep))
         return 0;
-    size_t count, accepted = 0;
+    size_t count;
+    int64_t accepted = 0;
     np_connection **all = snapshot(ep, &count);
+    if (!all)
+        return -1;
     for (size_t i = 0; i < count; i++) {
         np_error error;
         if (cookie)

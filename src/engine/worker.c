@@ -61,15 +61,14 @@ static void fire_timers(np_worker *worker, np_batch *batch) {
 
 /* ---- posted requests --------------------------------------------------- */
 
-/* The poller, once woken by something else, may end while this thread has yet
- * to wake the port: whoever closes the port waits for `waking`. */
 void np_worker_wake(np_worker *worker) {
-    if (!np_or32(&worker->asleep, 0))   /* a look, in an order with what was stored before */
+    if (!np_swap32(&worker->asleep, 0))
         return;
-    np_add32(&worker->waking, 1);
-    if (np_swap32(&worker->asleep, 0))
+    /* Something else may wake it meanwhile, and be the last it does. */
+    np_mutex_lock(&worker->wake_lock);
+    if (!worker->ended)
         np_port_wake(&worker->port);
-    np_add32(&worker->waking, (uint32_t)-1);
+    np_mutex_unlock(&worker->wake_lock);
 }
 
 static np_connection *take_posted(np_worker *worker) {
@@ -117,8 +116,12 @@ static void process_posted(np_worker *worker, np_batch *batch) {
     }
 }
 
-/* The last of the poller's life: nothing is posted from now on. */
+/* The last of the poller's life: from now on nothing is posted, and nobody is
+ * about to wake the port, which may be closed. */
 static void close_posted(np_worker *worker) {
+    np_mutex_lock(&worker->wake_lock);
+    worker->ended = true;
+    np_mutex_unlock(&worker->wake_lock);
     np_mutex_lock(&worker->post_lock);
     worker->closed = true;
     np_mutex_unlock(&worker->post_lock);
@@ -180,7 +183,7 @@ static size_t wait(np_worker *worker, int64_t timeout_ns, bool queue) {
             timeout_ns = 0;
     }
     np_port_wait(&worker->port, arena, worker->completions, NP_COMPLETIONS, timeout_ns, &count);
-    np_swap32(&worker->asleep, 0);      /* whoever was faster is seen in `waking` from here on */
+    np_store32(&worker->asleep, 0);
     return count;
 }
 

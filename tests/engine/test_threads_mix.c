@@ -126,11 +126,11 @@ static void broadcast(mixer *x) {
     np_buffer *b = server_buffer(s, any_size(x), next(x, 1000));
     cookie *c = server_cookie(s);
     server_lock(s);
-    size_t count = np_endpoint_broadcast(s->endpoint, b, c, take_cookie, drop_cookie);
+    int64_t count = np_endpoint_broadcast(s->endpoint, b, c, take_cookie, drop_cookie);
     np_endpoint_discard(s->endpoint);
     server_unlock(s);
     server_drop(s, b);
-    if (count)
+    if (count > 0)
         np_add32(&x->mix->broadcasts, 1);
 }
 
