@@ -325,7 +325,7 @@ bool np_endpoint_has_stopped(const np_endpoint *endpoint);  /* or never listened
 bool np_endpoint_is_forked(const np_endpoint *endpoint);    /* it is the parent's */
 bool np_endpoint_is_inside(const np_endpoint *endpoint);    /* this thread runs its event */
 void np_endpoint_want_sent(np_endpoint *endpoint, bool want);
-const char *np_endpoint_address(const np_endpoint *endpoint);
+const char *np_endpoint_address(const np_endpoint *endpoint);    /* "" before it is known */
 /* Returns buffers whose last reference went outside the host's lock.  Called
  * by a host that holds its lock after a write of its own. */
 void np_endpoint_discard(np_endpoint *endpoint);
@@ -333,9 +333,10 @@ void np_endpoint_discard(np_endpoint *endpoint);
 /* Writes to every open connection, one shared buffer (a reference of which is
  * taken for each).  `cookie`, where not NULL, goes with each write after take()
  * of it; drop() is called for one that no event will give back.  A connection
- * that can't take it gets an ERROR event.  The number of those that did. */
-size_t np_endpoint_broadcast(np_endpoint *endpoint, np_buffer *buffer, void *cookie,
-                             void (*take)(void *cookie), void (*drop)(void *cookie));
+ * that can't take it gets an ERROR event.  The number of those that did; -1: there
+ * was no memory to look at them, and nobody was written to. */
+int64_t np_endpoint_broadcast(np_endpoint *endpoint, np_buffer *buffer, void *cookie,
+                              void (*take)(void *cookie), void (*drop)(void *cookie));
 
 typedef struct np_stats {
     uint64_t connections, connections_total;

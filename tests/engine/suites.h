@@ -27,5 +27,9 @@ extern const test reconnect_tests[];
 extern const test handshake_tests[];
 extern const test greeting_tests[];
 extern const test lobby_tests[];
+extern const test memory_tests[];
+extern const test memory_calls_tests[];
+extern const test threads_mix_tests[];
+extern const test threads_ends_tests[];
 
 #endif
