@@ -1,6 +1,7 @@
 /* Guests: threads of the host inside run, dispatch or stop.  A guest of a
  * marshalled endpoint is itself the poller, so that nothing is handed from
- * thread to thread; the worker's thread stands back meanwhile. */
+ * thread to thread; the worker's thread stands back meanwhile.  The model of it
+ * is lease.pml, with the processes Worker, Guest and Stop. */
 #include "internal.h"
 
 enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */

@@ -30,6 +30,14 @@
  *                `starting` ends; read after that, by those who join
  *
  * Whoever drops the last reference is alone, and needs none of them.
+ *
+ * tests/model/close.pml, and lease.pml beside it, are models of this protocol
+ * that a checker searches through.  Their names are those of the engine: the
+ * processes Worker (np_worker_main), User (any other thread with a reference),
+ * Stop (np_endpoint_stop_begin and np_endpoint_stop_wait), Guest (a thread in
+ * run or dispatch) and Quit; the states of np_state and np_phase; the requests,
+ * R_OPEN for NP_REQUEST_OPEN; fields and functions.  What is changed here is
+ * changed there.
  */
 #ifndef NP_INTERNAL_H
 #define NP_INTERNAL_H
@@ -84,6 +92,10 @@ struct np_timer {
  *             or the linger time to end
  *   ABORTING  operations are cancelled; waits for the last to complete
  *   CLOSED    the link is closed, DISCONNECTED is in a batch
+ *
+ * The model has those from OPENING on, but GREETING, as `state`; beside it what
+ * the host was `told`: NOTHING, CONNECTED_DUE (in a batch), CONNECTED_SEEN
+ * (delivered), DISCONNECTED_DUE, DISCONNECTED_SEEN.
  */
 typedef enum np_state {
     NP_STATE_DIALING,

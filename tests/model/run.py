@@ -55,7 +55,6 @@ _SETS = (
     _Set("Windows: all of it", "close", f"HOLDS USER_CLOSES {_WRITES} PEER_SENDS PEER_LEAVES LINGER POOL", long=True),
     _Set("every run ends: a stop, the user writes", "close", "USER_CLOSES USER_WRITES PEER_LEAVES", cycles=True,
          long=True),
-    _Set("a stop, step by step, the user writes", "close", "WAKES USER_CLOSES USER_WRITES", long=True),
     _Set("marshalled: more events", "lease", "EVENTS=2", long=True),
     _Set("every run ends: marshalled, called twice", "lease", "", cycles=True, long=True),
 )
