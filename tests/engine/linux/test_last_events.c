@@ -28,7 +28,8 @@ static size_t take(np_backlog *b) {
     return count;
 }
 
-static void a_stop_waits_for_the_guest_that_took_the_last_events(void) {
+/* Whether the two met: a stop that comes late finds nobody, and is the guest itself. */
+static bool meet(void) {
     server *s = server_new();
     np_thread stopper;
     s->no_guest = true;
@@ -48,22 +49,32 @@ static void a_stop_waits_for_the_guest_that_took_the_last_events(void) {
     np_mutex_lock(&b->lock);
     unclaim(ep);
     UNTIL(np_load32(&b->lock.state) == 2);
-    REQUIRE(!np_swap32(&ep->dispatching, 1));
-    size_t count = take(b);
-    CHECK(count > 0);
+    bool met = !np_swap32(&ep->dispatching, 1);
+    size_t count = met ? take(b) : 0;
+    CHECK(!met || count > 0);
     np_mutex_unlock(&b->lock);
-    system_sleep(50);
-    CHECK(!np_load32(&returned));
-    /* They are delivered by the stop after all. */
-    np_mutex_lock(&b->lock);
-    b->count = count;
-    np_store32(&b->any, 1);
-    np_mutex_unlock(&b->lock);
-    unclaim(ep);
+    if (met) {
+        system_sleep(50);
+        CHECK(!np_load32(&returned));
+        /* They are delivered by the stop after all. */
+        np_mutex_lock(&b->lock);
+        b->count = count;
+        np_store32(&b->any, 1);
+        np_mutex_unlock(&b->lock);
+        unclaim(ep);
+    }
     np_thread_join(stopper);
     CHECK(np_load32(&returned));
     server_end(s);
     client_close(c);
+    return met;
+}
+
+static void a_stop_waits_for_the_guest_that_took_the_last_events(void) {
+    unsigned attempts = 1;
+    while (!meet() && attempts < 100)
+        attempts++;
+    CHECK(attempts < 100);
 }
 
 const test last_events_tests[] = {
