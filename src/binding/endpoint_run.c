@@ -34,11 +34,8 @@ static int resolve_all(endpoint_object *self) {
         if (endpoint_resolve_handler(self, (handler_index)i) < 0)
             return -1;
         PyObject *callable = self->resolved[i].callable;
-        if (callable && !PyCallable_Check(callable)) {
-            PyErr_Format(PyExc_TypeError, "%s must be callable or None, not %R", handler_names[i],
-                         callable);
+        if (callable && handler_check((handler_index)i, callable) < 0)
             return -1;
-        }
     }
     return 0;
 }
