@@ -1,5 +1,6 @@
 """`npipes bridge serve` and `npipes bridge connect`."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ needs_nats()
 
 import npipes  # noqa: E402
 from npipes import cli  # noqa: E402
+from npipes.bridge import running as bridge_running  # noqa: E402
 from npipes.cli import bridge as bridge_command  # noqa: E402
 
 
@@ -137,3 +139,14 @@ def test_the_options_become_those_of_the_functions(tmp_path):
 def test_other_commands_do_not_load_what_bridges():
     code = "import sys, npipes.cli; npipes.cli.build_parser(); print('npipes.bridge' in sys.modules)"
     assert run_python(code) == "False\n"
+
+
+@linux_only
+@pytest.mark.parametrize("installed", [True, False])
+def test_it_runs_on_uvloop_where_that_is_installed(monkeypatch, installed):
+    if installed:
+        pytest.importorskip("uvloop")
+    else:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    with contextlib.closing(bridge_running._new_loop()) as loop:
+        assert type(loop).__module__.startswith("uvloop" if installed else "asyncio")

@@ -51,11 +51,20 @@ def _copy(numbers):
     return copy
 
 
-def test_connections_servers_and_stops_leave_nothing():
+@pytest.mark.parametrize(
+    "case", ["clients", "abandoned_clients", "manager", "listener", "aio", "servers", "dropped_servers", "stops"])
+def test_connections_servers_and_stops_leave_nothing(case):
     connections, servers, stops = (40, 4, 6) if is_wine() else (200, 20, 30)
-    done = run("leaks.py", "--connections", str(connections), "--servers", str(servers), "--stops", str(stops))
+    done = run("leaks.py", "--here", "--connections", str(connections), "--servers", str(servers),
+               "--stops", str(stops), case)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("times") == 8
+    assert f"{case}: " in done.stdout
+
+
+def test_whoever_is_left_when_the_other_side_is_killed_goes_on():
+    done = run("kills.py", "--kills", "4" if is_wine() else "20", "--seed", "1")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("times killed") == 2
 
 
 def test_a_leak_is_found():

@@ -20,9 +20,19 @@ def run(endpoint: Endpoint, title: str) -> int:
     """Runs an endpoint until it is told to end, and says what it did.  Its exit code."""
     _keep_memory()
     try:
-        return asyncio.run(_run(endpoint, title))
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            return runner.run(_run(endpoint, title))
     except KeyboardInterrupt:
         return 0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed: a message that comes alone costs less there."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _keep_memory() -> None:

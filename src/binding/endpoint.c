@@ -160,14 +160,14 @@ static PyObject *endpoint_broadcast(PyObject *op, PyObject *args, PyObject *kwar
     payload p;
     if (payload_get(&p, data, true) < 0)
         return NULL;
-    size_t count = 0;
+    int64_t count = 0;
     if (p.size && self->endpoint) {
         count = np_endpoint_broadcast(self->endpoint, p.hold, cookie == Py_None ? NULL : cookie,
                                       take_cookie, drop_cookie);
         np_endpoint_discard(self->endpoint);
     }
     payload_release(&p);
-    return PyLong_FromSize_t(count);
+    return count < 0 ? PyErr_NoMemory() : PyLong_FromLongLong(count);
 }
 
 static PyObject *endpoint_enter(PyObject *op, PyObject *unused) {

@@ -23,13 +23,32 @@ static bool room_locked(np_endpoint *ep) {
            && (!np_endpoint_greets(ep) || ep->unproved_count + armed <= config->max_handshakes);
 }
 
-static np_slot *slot_new(np_worker *worker) {
-    np_slot *slot = calloc(1, sizeof *slot);
-    if (!slot)
-        return NULL;
-    slot->worker = worker;
+/* One that is spare, or a new one; NULL: no memory. */
+static np_slot *take_slot(np_endpoint *ep, np_worker *worker) {
+    np_slot *slot;
+    if (np_list_empty(&ep->spare_slots)) {
+        slot = malloc(sizeof *slot);
+        if (!slot)
+            return NULL;
+    } else {
+        slot = NP_ENTRY(ep->spare_slots.next, np_slot, node);
+        np_list_remove(&slot->node);
+    }
+    *slot = (np_slot){.worker = worker};
     slot->instance.operation = (np_operation){.kind = NP_OP_ACCEPT, .owner = slot};
     return slot;
+}
+
+static void spare_slot(np_endpoint *ep, np_slot *slot) {
+    np_list_append(&ep->spare_slots, &slot->node);
+}
+
+void np_accept_free(np_endpoint *ep) {
+    while (!np_list_empty(&ep->spare_slots)) {
+        np_slot *slot = NP_ENTRY(ep->spare_slots.next, np_slot, node);
+        np_list_remove(&slot->node);
+        free(slot);
+    }
 }
 
 static void slot_armed(np_endpoint *ep, np_slot *slot) {
@@ -41,14 +60,14 @@ np_code np_accept_arm_locked(np_endpoint *ep, np_batch *batch, np_error *error) 
     np_code code = NP_OK;
     while (code == NP_OK && room_locked(ep)) {
         np_worker *worker = NP_INSTANCE_BOUND ? np_endpoint_pick_locked(ep) : &ep->workers[0];
-        np_slot *slot = slot_new(worker);
+        np_slot *slot = take_slot(ep, worker);
         *error = np_error_make(NP_E_MEMORY, NP_DOING_ACCEPT);
         code = slot ? np_listener_arm(&ep->listener, &slot->instance, &worker->port, error)
                     : NP_E_MEMORY;
         if (code == NP_OK)
             slot_armed(ep, slot);
-        else
-            free(slot);
+        else if (slot)
+            spare_slot(ep, slot);
     }
     if (code != NP_OK && batch) {
         error->code = code;
@@ -124,13 +143,14 @@ static np_connection *admit_locked(np_endpoint *ep, np_slot *slot) {
 
 void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion *done) {
     np_slot *slot = done->operation->owner;
+    np_worker *bound = slot->worker;
     np_endpoint *ep = worker->endpoint;
     np_connection *c = NULL;
     np_error error = np_error_make(done->code, NP_DOING_ACCEPT);
     error.os = done->os;
     np_mutex_lock(&ep->lock);
     np_list_remove(&slot->node);
-    slot->worker->armed--;
+    bound->armed--;
     bool listening = ep->listening;
     if (done->code == NP_OK && listening) {
         c = admit_locked(ep, slot);
@@ -141,16 +161,17 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
         np_connection_retain(c);
     if (done->code == NP_OK && !c)
         np_link_close(&slot->instance.link);
-    if (error.code != NP_OK && listening) {
+    spare_slot(ep, slot);
+    if (error.code != NP_OK && listening)
         np_batch_error(batch, NULL, error, NULL);
+    /* A client that there was no memory for is gone, and the next one may find some. */
+    if (done->code != NP_OK && listening)
         pause_locked(ep, worker);
-    } else {
+    else
         np_accept_again_locked(ep, batch);
-    }
     np_mutex_unlock(&ep->lock);
-    if (!listening && slot->worker != worker)
-        np_worker_wake(slot->worker);       /* it may have waited for this instance only */
-    free(slot);
+    if (!listening && bound != worker)
+        np_worker_wake(bound);      /* it may have waited for this instance only */
     if (elsewhere) {
         np_connection_post(c, NP_REQUEST_OPEN);
         np_connection_release(c);
@@ -162,11 +183,11 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
 static bool recycle_locked(np_endpoint *ep, np_connection *c) {
     if (!c->peer_gone || !room_locked(ep))
         return false;
-    np_slot *slot = slot_new(c->worker);
+    np_slot *slot = take_slot(ep, c->worker);
     if (!slot)
         return false;
     if (!np_link_recycle(&c->link, &ep->listener, &slot->instance, &c->worker->port)) {
-        free(slot);
+        spare_slot(ep, slot);
         return false;
     }
     slot_armed(ep, slot);

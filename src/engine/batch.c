@@ -4,7 +4,9 @@
 
 NP_THREAD_LOCAL np_batch *np_current_batch;
 
-enum { EVENTS_FIRST = 256, EVENTS_KEPT = 16384 };
+enum { EVENTS_FIRST = 256, EVENTS_KEPT = 16384, MEMORY_ATTEMPTS = 100 };
+
+#define MEMORY_PAUSE_NS INT64_C(10000000)
 
 bool np_batch_open(np_batch *batch, np_worker *worker) {
     *batch = (np_batch){.worker = worker, .endpoint = worker->endpoint,
@@ -23,13 +25,31 @@ void np_batch_close(np_batch *batch) {
     batch->arena.data = NULL;
 }
 
+static void wait_for_memory(void) {
+    np_mutex lock;
+    np_cond never;
+    np_mutex_init(&lock);
+    np_cond_init(&never);
+    np_mutex_lock(&lock);
+    np_cond_wait_for(&never, &lock, MEMORY_PAUSE_NS);
+    np_mutex_unlock(&lock);
+    np_cond_destroy(&never);
+    np_mutex_destroy(&lock);
+}
+
+np_event *np_events_grow(np_event *events, size_t capacity) {
+    for (unsigned i = 0; i < MEMORY_ATTEMPTS; i++) {
+        np_event *grown = realloc(events, capacity * sizeof *events);
+        if (grown)
+            return grown;
+        wait_for_memory();
+    }
+    abort();
+}
+
 void np_batch_grow(np_batch *batch) {
-    size_t capacity = batch->capacity * 2;
-    np_event *events = realloc(batch->events, capacity * sizeof *events);
-    if (!events)
-        abort();
-    batch->events = events;
-    batch->capacity = capacity;
+    batch->events = np_events_grow(batch->events, batch->capacity * 2);
+    batch->capacity *= 2;
 }
 
 void np_batch_error(np_batch *batch, np_connection *connection, np_error error, void *cookie) {

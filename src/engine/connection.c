@@ -31,12 +31,15 @@ np_connection *np_connection_new(np_endpoint *endpoint, np_worker *worker, const
     return c;
 }
 
-/* The first failure is the connection's; every failure is reported. */
-void np_connection_record(np_connection *c, np_batch *batch, np_error error) {
+void np_connection_note(np_connection *c, np_error error) {
     np_mutex_lock(&c->lock);
     if (!c->error.code)
         c->error = error;
     np_mutex_unlock(&c->lock);
+}
+
+void np_connection_record(np_connection *c, np_batch *batch, np_error error) {
+    np_connection_note(c, error);
     np_batch_error(batch, c, error, NULL);
 }
 
@@ -216,8 +219,12 @@ static void write_ended(np_connection *c, np_batch *batch) {
 static void report_refusals(np_connection *c, np_batch *batch) {
     np_mutex_lock(&c->lock);
     np_refusal *r = c->refusals;
+    bool lost = c->refusal_lost;
     c->refusals = NULL;
+    c->refusal_lost = false;
     np_mutex_unlock(&c->lock);
+    if (lost)
+        np_batch_error(batch, c, np_error_make(NP_E_MEMORY, NP_DOING_BROADCAST), NULL);
     while (r) {
         np_refusal *next = r->next;
         np_batch_error(batch, c, r->error, r->cookie);

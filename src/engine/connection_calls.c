@@ -25,21 +25,22 @@ void np_connection_post(np_connection *c, uint32_t requests) {
 
 bool np_connection_refused(np_connection *c, np_error error, void *cookie) {
     np_refusal *r = malloc(sizeof *r);
-    if (!r)
-        return false;
-    *r = (np_refusal){.error = error, .cookie = cookie};
+    if (r)
+        *r = (np_refusal){.error = error, .cookie = cookie};
     np_mutex_lock(&c->lock);
     bool open = c->linked && !c->aborted;
-    if (open) {
+    if (open && r) {
         r->next = c->refusals;
         c->refusals = r;
+    } else if (open) {
+        c->refusal_lost = true;
     }
     np_mutex_unlock(&c->lock);
     if (open)
         np_connection_post(c, NP_REQUEST_REFUSED);
     else
         free(r);
-    return open;
+    return open && r;
 }
 
 void np_connection_retain(np_connection *c) { np_add32(&c->refs, 1); }

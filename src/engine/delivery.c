@@ -146,9 +146,9 @@ static void empty_trash(np_batch *batch, void *thread) {
 
 /* ---- the backlog of a marshalled endpoint ------------------------------ */
 
-static bool backlog_reserve_locked(np_backlog *b, size_t count) {
+static void backlog_reserve_locked(np_backlog *b, size_t count) {
     if (b->first + b->count + count <= b->capacity)
-        return true;
+        return;
     if (b->first) {
         memmove(b->events, b->events + b->first, b->count * sizeof *b->events);
         b->first = 0;
@@ -157,26 +157,33 @@ static bool backlog_reserve_locked(np_backlog *b, size_t count) {
     while (capacity < b->count + count)
         capacity *= 2;
     if (capacity == b->capacity)
-        return true;
-    np_event *events = realloc(b->events, capacity * sizeof *events);
-    if (!events)
-        return false;
-    b->events = events;
+        return;
+    b->events = np_events_grow(b->events, capacity);
     b->capacity = capacity;
-    return true;
 }
 
-/* The bytes of a message outlive the batch in a buffer of their own.  Without
- * memory for it the message becomes an error that says so. */
-static void own_message(np_event *e) {
+/* The message becomes an error that says so, and its connection, which has a gap
+ * now, ends.  One that is dialing again is another one already. */
+static void lose_message(np_batch *batch, np_event *e) {
+    np_connection *c = e->connection;
+    np_error error = np_error_make(NP_E_MEMORY, NP_DOING_READ);
+    error.value = e->u.message.size;
+    e->kind = NP_EVENT_ERROR;
+    e->u.error = error;
+    np_add64_relaxed(&batch->worker->errors, 1);
+    if (!c->connected)
+        return;
+    np_connection_note(c, error);
+    np_connection_abort(c, batch);
+}
+
+/* The bytes of a message outlive the batch in a buffer of their own. */
+static void own_message(np_batch *batch, np_event *e) {
     if (e->kind != NP_EVENT_MESSAGE || e->u.message.buffer)
         return;
     np_buffer *b = np_buffer_new(e->u.message.size);
     if (!b) {
-        np_error error = np_error_make(NP_E_MEMORY, NP_DOING_READ);
-        error.value = e->u.message.size;
-        e->kind = NP_EVENT_ERROR;
-        e->u.error = error;
+        lose_message(batch, e);
         return;
     }
     memcpy(b->data, e->u.message.data, e->u.message.size);
@@ -196,13 +203,12 @@ static void queue_events(np_batch *batch, void *thread) {
         return;
     for (size_t i = 0; i < batch->count; i++) {
         np_event *e = &batch->events[i];
-        own_message(e);
+        own_message(batch, e);
         if (e->connection)
             np_add64(&e->connection->backlog, backlog_cost(e));
     }
     np_mutex_lock(&b->lock);
-    if (!backlog_reserve_locked(b, batch->count))
-        abort();
+    backlog_reserve_locked(b, batch->count);
     memcpy(b->events + b->first + b->count, batch->events, batch->count * sizeof *batch->events);
     bool first = b->count == 0;
     b->count += batch->count;

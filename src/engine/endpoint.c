@@ -42,6 +42,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
     if (code != NP_OK)
         return code;
     np_mutex_init(&w->post_lock);
+    np_mutex_init(&w->wake_lock);
     bool batch = np_batch_open(&w->batch, w);
     w->batch.arena.size = NP_ARENA_SIZE;
     w->batch.arena.data = malloc(NP_ARENA_SIZE);
@@ -49,6 +50,7 @@ static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
         return NP_OK;
     worker_close(w);
     np_mutex_destroy(&w->post_lock);
+    np_mutex_destroy(&w->wake_lock);
     return NP_E_MEMORY;
 }
 
@@ -68,9 +70,12 @@ static void free_endpoint(np_endpoint *ep) {
     void (*released)(void *) = ep->host.released;
     void *user = ep->host.user;
     np_endpoint_close(ep);
-    for (unsigned i = 0; i < ep->worker_count; i++)
+    for (unsigned i = 0; i < ep->worker_count; i++) {
         np_mutex_destroy(&ep->workers[i].post_lock);
+        np_mutex_destroy(&ep->workers[i].wake_lock);
+    }
     free(ep->workers);
+    np_accept_free(ep);
     for (size_t i = 0; i < ep->backlog.count; i++) {
         np_event *e = &ep->backlog.events[ep->backlog.first + i];
         if (e->kind == NP_EVENT_MESSAGE)
@@ -123,6 +128,7 @@ np_code np_endpoint_new(const np_config *config, const np_host *host, np_endpoin
     np_list_init(&ep->connections);
     np_list_init(&ep->unproved);
     np_list_init(&ep->slots);
+    np_list_init(&ep->spare_slots);
     np_list_init(&ep->accept_timer.node);
     np_list_init(&ep->fork_node);
     *out = ep;
@@ -333,7 +339,7 @@ intptr_t np_endpoint_waitable(np_endpoint *ep) {
     return waitable;
 }
 
-/* References to the open connections; *count of them. */
+/* References to the open connections, *count of them; NULL: no memory. */
 static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     size_t n = 0;
     np_mutex_lock(&ep->lock);
@@ -350,12 +356,15 @@ static np_connection **snapshot(np_endpoint *ep, size_t *count) {
     return all;
 }
 
-size_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
-                             void (*take)(void *cookie), void (*drop)(void *cookie)) {
+int64_t np_endpoint_broadcast(np_endpoint *ep, np_buffer *buffer, void *cookie,
+                              void (*take)(void *cookie), void (*drop)(void *cookie)) {
     if (!np_endpoint_is_running(ep))
         return 0;
-    size_t count, accepted = 0;
+    size_t count;
+    int64_t accepted = 0;
     np_connection **all = snapshot(ep, &count);
+    if (!all)
+        return -1;
     for (size_t i = 0; i < count; i++) {
         np_error error;
         if (cookie)

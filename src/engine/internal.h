@@ -14,7 +14,8 @@
  * when the next one is due.
  *
  * Lock order: endpoint->lock, connection->lock, then one of the leaves
- * (worker->post_lock, backlog.lock, trash_lock, locks inside a platform).  The
+ * (worker->post_lock, worker->wake_lock, backlog.lock, trash_lock, locks inside
+ * a platform).  The
  * host's lock (the GIL) is never waited for with any of them held, so a host
  * may call the engine with its own lock held.
  */
@@ -182,6 +183,7 @@ struct np_connection {
     np_operation write_op;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
+    bool refusal_lost;              /* there was no memory for one */
 
     /* -- poller only -- */
     np_error error;                 /* the first failure; code NP_OK: none; set under lock */
@@ -243,6 +245,9 @@ struct np_worker {
     np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
+    /* Not post_lock, which a poller that was woken takes at once. */
+    np_mutex wake_lock;
+    bool ended;                     /* the port is not woken any more; guarded by wake_lock */
 
     np_atomic_u64 messages_in, messages_out, bytes_in, bytes_out, errors;
 };
@@ -259,7 +264,7 @@ typedef enum np_phase {
 /* One wait for one client. */
 typedef struct np_slot {
     np_instance instance;
-    np_node node;                   /* endpoint->slots */
+    np_node node;                   /* endpoint->slots, or spare_slots */
     np_worker *worker;
 } np_slot;
 
@@ -299,6 +304,7 @@ struct np_endpoint {
     np_list unproved;               /* of a server: those that have yet to prove the key, */
     size_t unproved_count;          /* the oldest first */
     np_list slots;                  /* armed */
+    np_list spare_slots;            /* kept, so that to wait again takes no memory */
     bool listening, accept_paused;
     unsigned joined;                /* workers whose threads run */
     np_listener listener;
@@ -333,9 +339,11 @@ extern NP_THREAD_LOCAL np_batch *np_current_batch;  /* whose events this thread 
 
 bool np_batch_open(np_batch *batch, np_worker *worker);
 void np_batch_close(np_batch *batch);
-/* Without memory for events the engine's state can't be reported any more: it
- * aborts. */
 void np_batch_grow(np_batch *batch);
+/* Moves events to memory for `capacity` of them.  What they tell of has happened, so
+ * that memory is waited for; without any for a second the engine aborts, as its
+ * state can't be reported any more. */
+np_event *np_events_grow(np_event *events, size_t capacity);
 
 /* A new event at the end; never NULL. */
 static inline np_event *np_batch_add(np_batch *batch, np_event_kind kind,
@@ -395,7 +403,9 @@ void np_connection_open(np_connection *c, np_batch *batch);
 void np_connection_opened(np_connection *c, np_batch *batch);
 /* Reports CONNECTED, or ends it likewise. */
 void np_connection_established(np_connection *c, np_batch *batch);
-/* Reports a failure; the first one is the connection's. */
+/* The first failure is the connection's. */
+void np_connection_note(np_connection *c, np_error error);
+/* The same, and reports it. */
 void np_connection_record(np_connection *c, np_batch *batch, np_error error);
 void np_connection_on_read(np_connection *c, np_batch *batch, const np_completion *done);
 void np_connection_on_write(np_connection *c, np_batch *batch, const np_completion *done);
@@ -408,7 +418,8 @@ void np_connection_abort(np_connection *c, np_batch *batch);
 
 /* Queues requests for the poller and wakes it. */
 void np_connection_post(np_connection *c, uint32_t requests);
-/* Has the poller report a write that was not accepted. */
+/* Has the poller report a write that was not accepted.  False: without the cookie,
+ * for lack of memory, or not at all, as the connection ends. */
 bool np_connection_refused(np_connection *c, np_error error, void *cookie);
 
 /* ---- greeting.c: the handshake of a connection; poller only ------------ */
@@ -443,6 +454,8 @@ void np_accept_completed(np_worker *worker, np_batch *batch, const np_completion
 /* The connection has ended: closes its link, or reuses it for the next client. */
 void np_accept_reuse(np_connection *c, np_batch *batch);
 void np_accept_stop(np_endpoint *endpoint);
+/* The endpoint ends, and no instance is armed. */
+void np_accept_free(np_endpoint *endpoint);
 
 /* ---- client.c: connecting, waiting, reconnecting; poller only ---------- */
 

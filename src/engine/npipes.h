@@ -333,9 +333,10 @@ void np_endpoint_discard(np_endpoint *endpoint);
 /* Writes to every open connection, one shared buffer (a reference of which is
  * taken for each).  `cookie`, where not NULL, goes with each write after take()
  * of it; drop() is called for one that no event will give back.  A connection
- * that can't take it gets an ERROR event.  The number of those that did. */
-size_t np_endpoint_broadcast(np_endpoint *endpoint, np_buffer *buffer, void *cookie,
-                             void (*take)(void *cookie), void (*drop)(void *cookie));
+ * that can't take it gets an ERROR event.  The number of those that did; -1: there
+ * was no memory to look at them, and nobody was written to. */
+int64_t np_endpoint_broadcast(np_endpoint *endpoint, np_buffer *buffer, void *cookie,
+                              void (*take)(void *cookie), void (*drop)(void *cookie));
 
 typedef struct np_stats {
     uint64_t connections, connections_total;

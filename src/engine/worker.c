@@ -62,8 +62,13 @@ static void fire_timers(np_worker *worker, np_batch *batch) {
 /* ---- posted requests --------------------------------------------------- */
 
 void np_worker_wake(np_worker *worker) {
-    if (np_swap32(&worker->asleep, 0))
+    if (!np_swap32(&worker->asleep, 0))
+        return;
+    /* Something else may wake it meanwhile, and be the last it does. */
+    np_mutex_lock(&worker->wake_lock);
+    if (!worker->ended)
         np_port_wake(&worker->port);
+    np_mutex_unlock(&worker->wake_lock);
 }
 
 static np_connection *take_posted(np_worker *worker) {
@@ -111,8 +116,12 @@ static void process_posted(np_worker *worker, np_batch *batch) {
     }
 }
 
-/* The last of the poller's life: nothing is posted from now on. */
+/* The last of the poller's life: from now on nothing is posted, and nobody is
+ * about to wake the port, which may be closed. */
 static void close_posted(np_worker *worker) {
+    np_mutex_lock(&worker->wake_lock);
+    worker->ended = true;
+    np_mutex_unlock(&worker->wake_lock);
     np_mutex_lock(&worker->post_lock);
     worker->closed = true;
     np_mutex_unlock(&worker->post_lock);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "allocations.h"
 #include "system.h"
 #include "traffic.h"
 
@@ -129,7 +130,10 @@ static void run(void *arg) {
 }
 
 void call_start(call *c) {
-    REQUIRE_EQUAL(np_thread_start(&c->thread, run, c), 0);
+    bool spared = allocations_spare(true);
+    int os = np_thread_start(&c->thread, run, c);
+    allocations_spare(spared);
+    REQUIRE_EQUAL(os, 0);
     UNTIL(np_load32(&c->started));
 }
 

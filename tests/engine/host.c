@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "allocations.h"
 #include "traffic.h"
 
 enum { TOKEN_MAGIC = 0x7450, GROWTH = 100 };
@@ -126,6 +127,10 @@ static bool interrupted(void *user, void *thread) {
 static bool grow(np_buffer *buffer, size_t capacity) {
     memory *m = np_buffer_owner(buffer);
     CHECK(is_inside(m->server));
+    void *allowed = allocations_malloc(1);      /* the host's may fail as well */
+    allocations_free(allowed);
+    if (!allowed)
+        return false;
     uint8_t *data = realloc(m->data, capacity + GROWTH);
     if (!data)
         return false;
@@ -136,12 +141,18 @@ static bool grow(np_buffer *buffer, size_t capacity) {
 
 static const np_buffer_ops buffer_ops = {.grow = grow};
 
+/* NULL: the engine has no memory for its part. */
 static np_buffer *make_buffer(server *s, size_t size) {
     memory *m = malloc(sizeof *m);
     uint8_t *data = calloc(1, size ? size : 1);
-    np_buffer *b = m && data ? np_buffer_wrap(data, size, &buffer_ops, m) : NULL;
-    if (!b)
+    if (!m || !data)
         abort();
+    np_buffer *b = np_buffer_wrap(data, size, &buffer_ops, m);
+    if (!b) {
+        free(data);
+        free(m);
+        return NULL;
+    }
     *m = (memory){.server = s, .data = data};
     np_add32(&s->made, 1);
     return b;
@@ -171,7 +182,11 @@ static void discard(void *user, np_buffer *b) {
 }
 
 np_buffer *server_buffer(server *s, size_t size, unsigned seed) {
+    bool spared = allocations_spare(true);
     np_buffer *b = make_buffer(s, size);
+    allocations_spare(spared);
+    if (!b)
+        abort();
     pattern_fill(np_buffer_data(b), size, seed);
     return b;
 }

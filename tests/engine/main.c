@@ -7,7 +7,8 @@ int main(int argc, char **argv) {
         limits_tests, broadcast_tests, reads_tests, close_tests, run_tests, dispatch_tests,
         drive_tests,
         stop_tests, dial_contract_tests, client_tests, dial_tests, backoff_tests,
-        reconnect_tests, channel_tests, handshake_tests, greeting_tests, lobby_tests, NULL,
+        reconnect_tests, channel_tests, handshake_tests, greeting_tests, lobby_tests,
+        memory_tests, memory_calls_tests, NULL,
     };
     const test *const *const all[] = {tables, system_tables, NULL};
     return harness_main(all, argc, argv);

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _PROJECT = Path(__file__).resolve().parents[2]
+_ENGINE = _PROJECT / "src/engine"
 _FOLDERS = ("src/engine", "src/engine/linux", "tests/engine", "tests/engine/linux")
 _FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"]
 _KINDS = {
@@ -63,7 +64,10 @@ def _build(kind: str, compiler: str, target: Path) -> Path:
     sources = [source for folder in folders for source in sorted(folder.glob("*.c"))]
     objects = [target / f"{number}.o" for number in range(len(sources))]
     flags = [*_FLAGS, *_KINDS[kind], *(f"-I{folder}" for folder in folders)]
-    commands = [[compiler, *flags, "-c", source, "-o", made] for source, made in zip(sources, objects, strict=True)]
+    # The engine's allocations are counted, and can be made to fail.
+    inject = ["-include", _PROJECT / "tests/engine/inject.h"]
+    commands = [[compiler, *flags, *(inject if source.is_relative_to(_ENGINE) else []), "-c", source, "-o", made]
+                for source, made in zip(sources, objects, strict=True)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         codes = list(pool.map(lambda command: subprocess.run(command).returncode, commands))
     program = target / "engine-tests"

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "allocations.h"
 #include "host.h"
 #include "system.h"
 
@@ -58,17 +59,35 @@ static void run_guest(void *arg) {
             system_sleep(1);
 }
 
-void server_start(server *s) {
+static void start_guest(server *s) {
+    bool spared = allocations_spare(true);
+    int os = np_thread_start(&s->guest, run_guest, s);
+    allocations_spare(spared);
+    REQUIRE_EQUAL(os, 0);
+    s->guest_started = true;
+}
+
+np_code server_try_start(server *s, np_error *error) {
     np_host host = host_of(s);
-    np_error error;
-    REQUIRE_EQUAL(np_endpoint_new(&s->config, &host, &s->endpoint, &error), NP_OK);
-    REQUIRE_EQUAL(s->dials ? np_endpoint_open(s->endpoint, &error)
-                           : np_endpoint_listen(s->endpoint, s->name, &error), NP_OK);
-    CHECK(np_endpoint_is_running(s->endpoint));
-    if (s->config.marshalled && !s->no_guest) {
-        REQUIRE_EQUAL(np_thread_start(&s->guest, run_guest, s), 0);
-        s->guest_started = true;
+    np_code code = np_endpoint_new(&s->config, &host, &s->endpoint, error);
+    if (code != NP_OK)
+        return code;
+    code = s->dials ? np_endpoint_open(s->endpoint, error)
+                    : np_endpoint_listen(s->endpoint, s->name, error);
+    if (code != NP_OK) {
+        np_endpoint_release(s->endpoint);
+        CHECK_EQUAL(np_swap32(&s->released, 0), 1);
+        return code;
     }
+    CHECK(np_endpoint_is_running(s->endpoint));
+    if (s->config.marshalled && !s->no_guest)
+        start_guest(s);
+    return NP_OK;
+}
+
+void server_start(server *s) {
+    np_error error;
+    REQUIRE_EQUAL(server_try_start(s, &error), NP_OK);
 }
 
 void server_stop(server *s) {

@@ -72,6 +72,8 @@ struct server {
 /* A server as the test's mode wants it, not started. */
 server *server_new(void);
 void server_start(server *s);
+/* The same where it may fail, after which it can be tried again. */
+np_code server_try_start(server *s, np_error *error);
 /* Stops, waits, gives back and checks.  Clients need not have been closed. */
 void server_end(server *s);
 /* The same in parts: for tests that stop by themselves. */

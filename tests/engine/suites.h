@@ -27,5 +27,7 @@ extern const test reconnect_tests[];
 extern const test handshake_tests[];
 extern const test greeting_tests[];
 extern const test lobby_tests[];
+extern const test memory_tests[];
+extern const test memory_calls_tests[];
 
 #endif

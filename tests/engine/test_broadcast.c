@@ -8,10 +8,10 @@ static void take_cookie(void *c) { np_add32(&((cookie *)c)->expected, 1); }
 
 static void drop_cookie(void *c) { np_add32(&((cookie *)c)->dropped, 1); }
 
-static size_t broadcast(server *s, size_t size, unsigned number, cookie *c) {
+static int64_t broadcast(server *s, size_t size, unsigned number, cookie *c) {
     np_buffer *b = server_buffer(s, size, number);
     server_lock(s);
-    size_t count = np_endpoint_broadcast(s->endpoint, b, c, take_cookie, drop_cookie);
+    int64_t count = np_endpoint_broadcast(s->endpoint, b, c, take_cookie, drop_cookie);
     np_endpoint_discard(s->endpoint);
     server_unlock(s);
     server_drop(s, b);

@@ -418,7 +418,8 @@ static void managers_and_servers_prove_the_key(void) {
     CHECK_EQUAL(peer_write(p, "hello", 5, NULL), NP_OK);
     UNTIL_EQUAL(np_load64(&p->messages), 1);
     CHECK_EQUAL(stats_of(m).connections, 1);
-    CHECK_EQUAL(stats_of(m).messages_out, 1);
+    /* One worker may have the answer while another has yet to see that the message was written. */
+    UNTIL_EQUAL(stats_of(m).messages_out, 1);
     trace_is(p, "CM");
     server_end(m);
     server_end(s);

@@ -125,6 +125,34 @@ static void a_signal_is_set_until_it_is_cleared(void) {
     np_signal_close(&s);
 }
 
+static void wake(void *worker) { np_worker_wake(worker); }
+
+/* Another thread is about to wake a poller that something else wakes as well,
+ * and that ends: whoever joins it closes the port. */
+static void a_worker_that_has_ended_is_not_woken(void) {
+    np_worker w = {0};
+    np_completion done[1];
+    np_arena arena = {0};
+    np_error error;
+    np_thread waker;
+    size_t count;
+    np_mutex_init(&w.wake_lock);
+    REQUIRE_EQUAL(np_port_open(&w.port, &error), NP_OK);
+    np_store32(&w.asleep, 1);
+    np_mutex_lock(&w.wake_lock);
+    REQUIRE_EQUAL(np_thread_start(&waker, wake, &w), 0);
+    UNTIL(!np_load32(&w.asleep));
+    w.ended = true;
+    np_mutex_unlock(&w.wake_lock);
+    np_thread_join(waker);
+    int64_t begin = np_now();
+    np_port_wait(&w.port, &arena, done, 1, 50000000, &count);
+    CHECK_EQUAL(count, 0);
+    CHECK(np_now() - begin >= 25000000);
+    np_port_close(&w.port);
+    np_mutex_destroy(&w.wake_lock);
+}
+
 const test parts_tests[] = {
     {"a list keeps its order", a_list_keeps_its_order, 0},
     {"timers are kept by deadline", timers_are_kept_by_deadline, 0},
@@ -132,5 +160,6 @@ const test parts_tests[] = {
     {"a buffer ends with its last reference", a_buffer_ends_with_its_last_reference, 0},
     {"a buffer grows and keeps what it has", a_buffer_grows_and_keeps_what_it_has, 0},
     {"a signal is set until it is cleared", a_signal_is_set_until_it_is_cleared, 0},
+    {"a worker that has ended is not woken", a_worker_that_has_ended_is_not_woken, 0},
     {0},
 };

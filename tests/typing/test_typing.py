@@ -48,8 +48,14 @@ def run_checker(directory, *args, **variables):
     assert done.returncode == 0, done.stdout
 
 
-def run_mypy(directory, *args):
-    variables = {"MYPY_CACHE_DIR": os.fspath(directory / "cache")}
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """What mypy has read of the standard library and others serves all its runs for a platform."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def run_mypy(directory, cache, *args):
+    variables = {"MYPY_CACHE_DIR": os.fspath(cache)}
     if not IS_INSTALLED:
         variables["MYPYPATH"] = os.pathsep.join({HOME: None, PLUGIN_HOME: None})
     run_checker(directory, *args, **variables)
@@ -57,8 +63,8 @@ def run_mypy(directory, *args):
 
 @with_mypy
 @pytest.mark.parametrize("platform", ["linux", "win32"])
-def test_a_program_is_typed_as_it_should_be(tmp_path, platform):
-    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, *map(os.fspath, USAGE))
+def test_a_program_is_typed_as_it_should_be(tmp_path, cache, platform):
+    run_mypy(tmp_path, cache / platform, "mypy", "--strict", "--platform", platform, *map(os.fspath, USAGE))
 
 
 @with_pyright
@@ -77,15 +83,15 @@ def test_a_program_with_asyncio_is_typed_for_pyright_too(tmp_path):
 
 @with_mypy
 @pytest.mark.parametrize("platform", ["linux", "win32"])
-def test_the_package_is_typed(tmp_path, platform):
-    run_mypy(tmp_path, "mypy", "--strict", "--platform", platform, "-p", "npipes", "-p", "npipes_pytest")
+def test_the_package_is_typed(tmp_path, cache, platform):
+    run_mypy(tmp_path, cache / platform, "mypy", "--strict", "--platform", platform, "-p", "npipes", "-p", "npipes_pytest")
 
 
 @with_mypy
-def test_the_stubs_are_exact(tmp_path):
+def test_the_stubs_are_exact(tmp_path, cache):
     args = []
     if not WINDOWS:
         allowed = tmp_path / "windows_only"
         allowed.write_text("npipes.native\nnpipes._native\n")
         args = ["--allowlist", os.fspath(allowed)]
-    run_mypy(tmp_path, "mypy.stubtest", "npipes", *args)
+    run_mypy(tmp_path, cache, "mypy.stubtest", "npipes", *args)

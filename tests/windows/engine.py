@@ -45,8 +45,12 @@ def _make(sources: list[Path], folders: list[Path], target: Path) -> None:
     print(f"Compiling the engine and its tests for Windows ({len(sources)} files)", file=sys.stderr, flush=True)
     includes = [f"-I{folder}" for folder in folders]
     objects = [target / f"{number}.o" for number in range(len(sources))]
+    engine, tests = folders[0], folders[2]
+    # The engine's allocations are counted, and can be made to fail.
+    inject = ["-include", tests / "inject.h"]
     compile_one = [COMPILER, *_FLAGS, *includes]
-    compilations = [[*compile_one, "-c", source, "-o", made] for source, made in zip(sources, objects, strict=True)]
+    compilations = [[*compile_one, *(inject if source.is_relative_to(engine) else []), "-c", source, "-o", made]
+                    for source, made in zip(sources, objects, strict=True)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(_call, compilations))  # all of them, to show every error at once
     # Static: the compiler's own DLLs are not on a Windows machine.

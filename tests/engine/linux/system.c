@@ -1,5 +1,7 @@
 #include "system.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,5 +39,16 @@ bool system_waitable(intptr_t waitable, unsigned milliseconds) {
     struct pollfd p = {.fd = (int)waitable, .events = POLLIN};
     return poll(&p, 1, (int)milliseconds) == 1;
 }
+
+const unsigned system_spare_handles = 0;
+
+unsigned system_handles(void) {
+    unsigned count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+bool system_is_no_memory(int os) { return os == ENOMEM; }
 
 const char *system_shares_names(void) { return NULL; }

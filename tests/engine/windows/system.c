@@ -19,6 +19,16 @@ bool system_waitable(intptr_t waitable, unsigned milliseconds) {
     return WaitForSingleObject((HANDLE)waitable, milliseconds) == WAIT_OBJECT_0;
 }
 
+const unsigned system_spare_handles = 8;
+
+unsigned system_handles(void) {
+    DWORD count = 0;
+    GetProcessHandleCount(GetCurrentProcess(), &count);
+    return count;
+}
+
+bool system_is_no_memory(int os) { return os == ERROR_NOT_ENOUGH_MEMORY; }
+
 const char *system_shares_names(void) {
     HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
     return ntdll && GetProcAddress(ntdll, "wine_get_version")
