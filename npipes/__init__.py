@@ -33,15 +33,15 @@ try:
         address,
         connect,
     )
-except ModuleNotFoundError as error:
-    if error.name != "npipes._npipes":
+except ModuleNotFoundError as _error:
+    if _error.name != "npipes._npipes":
         raise
     raise ImportError(
         f"{__path__[0]} has no extension in it that was built for this Python ({sys.version.split()[0]})."
         " If it is npipes' source: run Python in another directory, where it finds the npipes that is installed,"
         " or build the extension there with pip install -e .",
-        name=error.name,
-        path=error.path,
+        name=_error.name,
+        path=_error.path,
     ) from None
 from npipes.client import call, wait
 from npipes.discovery import find
