@@ -9,14 +9,19 @@ Environment:
 """
 
 import os
+import shutil
 import sys
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CompileError
 
 target = os.environ.get("NPIPES_TARGET", sys.platform)
 if target not in ("linux", "win32"):
-    raise SystemExit(f"npipes runs on linux and win32; NPIPES_TARGET is {target!r}")
+    said = "NPIPES_TARGET" if "NPIPES_TARGET" in os.environ else "sys.platform"
+    raise SystemExit(f"npipes runs on Linux and Windows (linux, win32); {said} is {target!r}")
 folder = {"linux": "linux", "win32": "windows"}[target]
 with_msvc = target == "win32" and "CC" not in os.environ
 
@@ -47,7 +52,6 @@ elif os.environ.get("NPIPES_DEBUG") == "1":
 rooms = ["src/engine", f"src/engine/{folder}", "src/binding", f"src/binding/{folder}"]
 
 
-
 def extension(name, rooms, headers=()):
     """Every source of the rooms; headers are rooms of which only those are used."""
     folders = [*rooms, *headers]
@@ -68,4 +72,35 @@ if target == "win32":
     native = "src/binding/windows/native"
     extensions.append(extension("npipes._native", [native], headers=["src/engine/windows"]))
 
-setup(ext_modules=extensions)
+
+class Build(build_ext):
+    """Says what is not installed, where that is why it failed."""
+
+    def build_extensions(self):
+        try:
+            super().build_extensions()
+        except (BaseError, CompileError, OSError) as error:
+            if missing := self.missing():
+                raise CompileError(f"{error}\n\n{missing}\n") from error
+            raise
+
+    def missing(self):
+        command = getattr(self.compiler, "compiler_so", None)       # none with MSVC, which speaks for itself
+        if not command:
+            return None
+        if shutil.which(command[0]) is None:
+            return (
+                f"npipes is built with a C compiler, and there is no {command[0]!r}. Debian, Ubuntu: apt install gcc"
+                " libc6-dev; Fedora: dnf install gcc. Another one is taken from the environment: CC=clang"
+            )
+        include = sysconfig.get_path("include")
+        if not os.path.exists(os.path.join(include, "Python.h")):
+            version = "{}.{}".format(*sys.version_info)
+            return (
+                f"npipes is built with the C headers of Python, and there is no Python.h in {include}."
+                f" Debian, Ubuntu: apt install python{version}-dev; Fedora: dnf install python3-devel"
+            )
+        return None
+
+
+setup(ext_modules=extensions, cmdclass={"build_ext": Build})

@@ -5,7 +5,6 @@
     nox -f .ci/noxfile.py -s tests-3.12 -- tests    all of them, on 3.12
 """
 
-import os
 from pathlib import Path
 
 import nox
@@ -15,11 +14,11 @@ SELECTION = ["echo", "events", "lifecycle", "client_messages", "listener", "aio_
 
 nox.options.sessions = ["lint", "types", "docs", "package"]
 nox.options.reuse_existing_virtualenvs = True
-os.chdir(PROJECT)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session):
+    session.chdir(PROJECT)
     session.install(".[test]")
     # npipes/ of the source has no extension in it; without this it would hide the installed one.
     environment = {"PYTHONSAFEPATH": "1", "CI": "1"}
@@ -29,6 +28,7 @@ def tests(session):
 
 @nox.session
 def lint(session):
+    session.chdir(PROJECT)
     session.install("ruff", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     workflows = sorted(str(file) for file in Path(".github/workflows").glob("*.yml"))
@@ -39,12 +39,14 @@ def lint(session):
 @nox.session
 def types(session):
     """mypy --strict, stubtest and pyright, by tests/typing."""
+    session.chdir(PROJECT)
     session.install("-e", ".[test]", "pyright[nodejs]")
     session.run("python", "-m", "pytest", "-q", "tests/typing")
 
 
 @nox.session
 def docs(session):
+    session.chdir(PROJECT)
     session.install(".[docs]")
     # -P: the npipes/ here has no extension in it.
     session.run("python", "-P", "-m", "sphinx", "-qWE", "--keep-going", "docs", "build/docs")
@@ -53,6 +55,7 @@ def docs(session):
 @nox.session
 def package(session):
     """The sdist, the wheel from it in an environment of its own, and what can be said of both."""
+    session.chdir(PROJECT)
     session.install("build", "twine", "check-wheel-contents", "auditwheel", "validate-pyproject[all]")
     session.run("validate-pyproject", "pyproject.toml")
     folder = session.create_tmp()

@@ -104,6 +104,8 @@ class _Anchor:
 
 
 async def _await(work: Awaitable[Any]) -> Any:
+    if not inspect.isawaitable(work):
+        raise TypeError(f"the handler must be a coroutine function (async def); it returned {work!r}")
     return await work
 
 

@@ -157,3 +157,20 @@ def test_ctrl_c_in_a_function_ends_the_loop(loops, pipe_name):
 
     with pytest.raises(KeyboardInterrupt):
         loops.run(main)
+
+
+def test_a_handler_that_is_no_coroutine_function_is_told_so(loops, pipe_name):
+    reported = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+        async with npipes.aio.serve(lambda conn: None, pipe_name):
+            async with npipes.aio.connect(pipe_name) as conn:
+                with pytest.raises(npipes.ConnectionClosed):
+                    await conn.recv()
+            await until(lambda: reported)
+        error = reported[0]["exception"]
+        assert type(error) is TypeError
+        assert str(error) == "the handler must be a coroutine function (async def); it returned None"
+
+    loops.run(main)

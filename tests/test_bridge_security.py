@@ -107,12 +107,16 @@ def certificates(directory):
         subprocess.run([openssl, *args], cwd=directory, check=True, capture_output=True)
 
     new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    call(*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca")
-    (directory / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    # Python 3.13 and later want what RFC 5280 says that a certificate has.
+    call(*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca",
+         "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    (directory / "extensions").write_text(
+        "subjectAltName=IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
     for name in ("server", "client"):
         call(*new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         call("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-             "-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", "san")
+             "-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", "extensions")
     return directory
 
 

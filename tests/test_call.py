@@ -71,3 +71,9 @@ def test_a_reply_that_is_too_large_is_told(serve):
     assert npipes.call(server.name, bytes(10), max_message_size=10) == bytes(10)
     with pytest.raises(npipes.MessageTooLargeError):
         npipes.call(server.name, bytes(11), max_message_size=10)
+
+
+def test_the_timeout_is_told_as_it_was_given(serve):
+    server = serve()
+    with pytest.raises(npipes.PipeTimeoutError, match=r"within 0\.3 seconds$"):
+        npipes.call(server.name, b"nobody answers", timeout=0.3)

@@ -344,3 +344,21 @@ def test_what_serve_does_is_one_thing(pipe_name, capfd):
         with pytest.raises(SystemExit) as info:
             cli.main(["serve", pipe_name, *args])
         assert info.value.code == 2
+
+
+@linux_only
+def test_serve_does_not_begin_without_its_program(pipe_name, capfd):
+    assert cli.main(["serve", pipe_name, "--exec", "npipes-there-is-no-such-program -x"]) == 1
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "npipes serve: --exec: there is no program 'npipes-there-is-no-such-program'\n")
+
+
+def test_a_file_that_is_not_there_is_said_before_the_server_is_waited_for(pipe_name, capfd, tmp_path):
+    assert cli.main(["send", pipe_name, "--file", str(tmp_path / "none"), "--timeout", "100"]) == 1
+    assert capfd.readouterr().err == f"npipes send: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def test_what_failed_is_said_without_the_number_of_the_error(pipe_name, capfd):
+    assert cli.main(["send", pipe_name, "hello", "--timeout", "0"]) == 1
+    address = npipes.address(pipe_name)
+    assert capfd.readouterr().err == f"npipes send: {address}: nobody serves this address\n"

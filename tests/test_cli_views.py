@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -255,6 +256,31 @@ def test_commands_and_live_names_are_completed(serve, pipe_name, tmp_path):
 
     assert [text.strip() for text in completed("npipes comp")] == ["completion"]
     assert pipe_name in [text.strip() for text in completed(f"npipes info {pipe_name[:-1]}")]
+
+
+@linux_only
+def test_fish_completes_commands_options_and_live_names(serve, pipe_name, tmp_path):
+    pytest.importorskip("argcomplete")
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("there is no fish")
+    serve()
+    program = tmp_path / "npipes"
+    program.write_text(f"#!{sys.executable}\nfrom npipes.cli import main\nmain()\n")
+    program.chmod(0o755)
+    lines = ["npipes comp", "npipes serve --br", f"npipes info {pipe_name[:-1]}"]
+    done = subprocess.run(
+        [fish, "-c", "npipes completion fish | source\nfor line in $argv; complete -C $line; end", *lines],
+        env=child_environment(PATH=f"{tmp_path}:{os.environ['PATH']}", HOME=str(tmp_path)),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    completed = [line.split("\t")[0].strip() for line in done.stdout.splitlines()]
+    assert completed == ["completion", "--broadcast", pipe_name]
 
 
 COMMANDS = ["demo", "serve", "send", "listen", "list", "info", "top", "bench", "completion"]

@@ -283,3 +283,14 @@ def test_an_old_client_of_the_tests_is_served_by_a_listener(listener):
     with Client(listener.address) as client, listener.accept() as conn:
         client.send(b"hello")
         assert conn.recv_bytes(timeout=TIMEOUT) == b"hello"
+
+
+def test_recv_of_what_send_bytes_sent_names_recv_bytes():
+    a, b = npipes.Pipe()
+    with a, b:
+        a.send_bytes(b"hello")
+        with pytest.raises(npipes.UnsafePayloadError, match=r"what send_bytes\(\) sent is for recv_bytes\(\)$"):
+            b.recv(timeout=TIMEOUT)
+        a.send(print)
+        with pytest.raises(npipes.UnsafePayloadError, match=r"print is not allowed, at byte \d+ of \d+$"):
+            b.recv(timeout=TIMEOUT)

@@ -87,6 +87,17 @@ def test_a_block_of_python_runs(block, pipe_name, tmp_path, capfd):
         run_with_clients(block, pipe_name)
     else:
         exec(block.compiled(pipe_name), {"__name__": "__main__"})
+    if not WINDOWS and not block.words & {"nats", "pytest"}:        # addresses and errors are shown as Linux has them
+        printed = capfd.readouterr().out.splitlines()
+        for part in (block, *block.clients):
+            assert_shown(part, pipe_name, printed)
+
+
+def assert_shown(block, name, printed):
+    """What a comment behind print() says was printed."""
+    for shown in re.findall(r"^ *print\(.*\) +# (.*)$", block.code, re.MULTILINE):
+        line = ".*".join(map(re.escape, shown.replace("demo", name).split("...")))
+        assert any(re.fullmatch(line, text) for text in printed), f"{block}: {shown!r} is not in {printed}"
 
 
 def nats_server():

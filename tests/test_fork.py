@@ -379,8 +379,9 @@ def test_garbage_may_be_collected_while_a_process_forks(pipe_name, when):
     """Whatever a program has called around a fork, like many modules of the standard library, may be where the
     collector comes to a pipe, a listener or a server."""
     run_python("""
-        import gc, os, sys
+        import gc, os, sys, warnings
         name, when = sys.argv[1:]
+        warnings.simplefilter("ignore")     # 3.12 and later warn of every fork beside threads
         os.register_at_fork(**{when: gc.collect})   # ahead of npipes' own, if it has any
 
         import npipes

@@ -319,3 +319,22 @@ def test_stop_raises_what_a_handler_raises_to_end_the_program(pipe_name):
         assert not server.is_running
         assert client.has_ended()
     server.stop()
+
+
+def test_a_coroutine_function_is_refused_as_nobody_would_await_it(serve, pipe_name):
+    async def on_message(conn, data, cookie):
+        """Never called."""
+
+    class Late(npipes.Server):
+        async def on_message(self, conn, data, cookie):
+            """Never called."""
+
+    refused = pytest.raises(TypeError, match=r"on_message must be a plain function.*npipes\.aio\.serve\(\)")
+    with refused:
+        npipes.Server(pipe_name, on_message=on_message)
+    with refused:
+        Late(pipe_name).start()
+    server = serve(on_message=echo)
+    with refused:
+        server.on_message = on_message
+    assert server.on_message is echo

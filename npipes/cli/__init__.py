@@ -69,5 +69,8 @@ def _say(code: int, text: str) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """One line about what went wrong."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """One line about what went wrong, without the number that an OSError's text begins with."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return " ".join(text.split()) or type(error).__name__

@@ -3,6 +3,7 @@
 import os
 import queue
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import npipes
-from npipes.cli.common import lines_of
+from npipes.cli.common import Failed, lines_of
 from npipes.cli.work import Work
 
 _GRACE = 2.0        # seconds that a process has to end by itself when its input has ended
@@ -35,6 +36,11 @@ class Processes(Work):
         self._say = say
         self._lock = threading.Lock()       # guards _children
         self._children: dict[npipes.ServerConnection, _Child] = {}
+
+    def check(self) -> None:
+        """Fails where there is no such program; Windows' command lines are not looked into."""
+        if sys.platform != "win32" and shutil.which(self._command[0]) is None:
+            raise Failed(f"--exec: there is no program {self._command[0]!r}")
 
     def end(self) -> None:
         with self._lock:

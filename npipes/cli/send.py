@@ -61,9 +61,10 @@ tail -f log | npipes send demo --lines     each line of standard input as it com
 
 def run(args: argparse.Namespace) -> int:
     sender = _Sender(args)
+    total = _total(args)        # before the connection: a file may not be there
     with sender.manager:
         sender.connect()
-        with Progress("sending", _total(args)) as progress:
+        with Progress("sending", total) as progress:
             for message in _messages(args):
                 sender.send(message, progress)
             sender.finish(progress)

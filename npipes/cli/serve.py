@@ -155,5 +155,7 @@ def _server(args: argparse.Namespace, work: Work, say: Callable[[str], object]) 
 
 def _work(args: argparse.Namespace, say: Callable[[str], object]) -> Work:
     if args.program is not None:
-        return Processes(args.program, say)
+        processes = Processes(args.program, say)
+        processes.check()
+        return processes
     return Broadcast() if args.broadcast else Echo()

@@ -202,16 +202,37 @@ static PyObject *get_handler(PyObject *op, void *closure) {
     return callable ? callable : Py_NewRef(Py_None);
 }
 
+static bool is_coroutine_function(PyObject *callable) {
+    if (PyMethod_Check(callable))
+        callable = PyMethod_GET_FUNCTION(callable);
+    if (!PyFunction_Check(callable))
+        return false;
+    int flags = ((PyCodeObject *)PyFunction_GET_CODE(callable))->co_flags;
+    return flags & (CO_COROUTINE | CO_ASYNC_GENERATOR);
+}
+
+int handler_check(handler_index i, PyObject *value) {
+    if (!PyCallable_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be callable or None, not %R", handler_names[i],
+                     value);
+        return -1;
+    }
+    if (is_coroutine_function(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a plain function: nobody would await what %R "
+                     "returns; npipes.aio.serve() takes coroutine functions", handler_names[i],
+                     value);
+        return -1;
+    }
+    return 0;
+}
+
 static int set_handler(PyObject *op, PyObject *value, void *closure) {
     endpoint_object *self = (endpoint_object *)op;
     handler_index i = handler_find(closure);
     if (value == Py_None)
         value = NULL;
-    if (value && !PyCallable_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "%s must be callable or None, not %R", handler_names[i],
-                     value);
+    if (value && handler_check(i, value) < 0)
         return -1;
-    }
     guarded_set(&self->guard, &self->on[i], Py_XNewRef(value));
     return 0;
 }

@@ -39,10 +39,7 @@ static int resolve_all(endpoint_object *self) {
         if (endpoint_resolve_handler(self, (handler_index)i) < 0)
             return -1;
         PyObject *callable = endpoint_handler(self, (handler_index)i).callable;
-        bool right = !callable || PyCallable_Check(callable);
-        if (!right)
-            PyErr_Format(PyExc_TypeError, "%s must be callable or None, not %R", handler_names[i],
-                         callable);
+        bool right = !callable || handler_check((handler_index)i, callable) == 0;
         Py_XDECREF(callable);
         if (!right)
             return -1;

@@ -5,14 +5,21 @@
 
 /* ---- refusing ---------------------------------------------------------- */
 
+/* Every protocol of pickle from 2 on begins with this opcode. */
+static const char *other_use(const reader *r) {
+    bool pickled = r->begin < r->end && *r->begin == 0x80;
+    return pickled ? "" : "; it does not begin as an object does: what send_bytes() sent is for recv_bytes()";
+}
+
 int reader_refuse(const reader *r, const char *format, ...) {
     va_list args;
     va_start(args, format);
     PyObject *text = PyUnicode_FromFormatV(format, args);
     va_end(args);
     if (text)
-        PyErr_Format(r->state->payload_error, "%U, at byte %zd of %zd", text,
-                     (Py_ssize_t)(r->op - r->begin), (Py_ssize_t)(r->end - r->begin));
+        PyErr_Format(r->state->payload_error, "%U, at byte %zd of %zd%s", text,
+                     (Py_ssize_t)(r->op - r->begin), (Py_ssize_t)(r->end - r->begin),
+                     other_use(r));
     Py_XDECREF(text);
     return -1;
 }

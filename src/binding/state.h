@@ -174,6 +174,8 @@ PyObject *endpoint_open(endpoint_object *self, const np_config *config, PyObject
 void endpoint_stop_quietly(endpoint_object *self, int64_t timeout_ns);
 /* Re-reads one handler while the endpoint runs. */
 int endpoint_resolve_handler(endpoint_object *self, handler_index i);
+/* Whether it can be one, else an exception and -1. */
+int handler_check(handler_index i, PyObject *value);
 handler_index handler_find(const char *name);
 /* Takes it out of the list of those that the interpreter's exit stops. */
 void endpoint_unlist(endpoint_object *self);
