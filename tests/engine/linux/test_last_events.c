@@ -42,12 +42,16 @@ static bool meet(void) {
     /* A guest is inside while the worker comes to its end. */
     REQUIRE(!np_swap32(&ep->dispatching, 1));
     np_endpoint_stop_begin(ep);
-    REQUIRE_EQUAL(np_thread_start(&stopper, stop, s), 0);
     UNTIL(np_endpoint_has_stopped(ep));
+    /* The stop finds it there, and is about to wait for its end. */
+    np_mutex_lock(&ep->lock);
+    REQUIRE_EQUAL(np_thread_start(&stopper, stop, s), 0);
+    UNTIL(np_load32(&ep->lock.state) == 2);
     /* It leaves.  The stop looks for events that are left, and while it does the
      * guest comes back and takes them. */
     np_mutex_lock(&b->lock);
-    unclaim(ep);
+    np_swap32(&ep->dispatching, 0);
+    np_mutex_unlock(&ep->lock);
     UNTIL(np_load32(&b->lock.state) == 2);
     bool met = !np_swap32(&ep->dispatching, 1);
     size_t count = met ? take(b) : 0;
