@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import warnings
 
 import pytest
 from aio_support import echo, echo_pair, in_thread, until
@@ -228,6 +229,27 @@ def test_what_was_never_awaited_is_not_done_and_says_so(loops, pipe_name):
             assert await once == b"2"
             with pytest.raises(RuntimeError, match=r"recv\(\) was awaited before"):
                 await once
+
+    loops.run(main)
+
+
+def test_what_hears_that_something_was_never_awaited_may_use_the_connection(loops, pipe_name, monkeypatch):
+    """The warning comes while the memory of what was dropped is taken for another call."""
+    made = []
+
+    async def main():
+        async with echo_pair(pipe_name) as (_, conn):
+            monkeypatch.setattr(warnings, "showwarning", lambda *args, **kwargs: made.append(conn.recv()))
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                for _ in range(3):
+                    conn.recv()         # dropped
+                made.append(conn.recv())
+            monkeypatch.undo()
+            assert len(made) >= 2 and len({id(each) for each in made}) == len(made)
+            for i in range(len(made)):
+                await conn.send(b"%d" % i)
+            assert await asyncio.gather(*made) == [b"%d" % i for i in range(len(made))]
 
     loops.run(main)
 

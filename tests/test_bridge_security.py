@@ -1,7 +1,10 @@
 """Users, keys and certificates of NATS: they pass through, and the documented permissions suffice."""
 
+import asyncio
 import os
 import shutil
+import socket
+import struct
 import subprocess
 
 import pytest
@@ -53,6 +56,35 @@ def test_each_end_needs_the_permissions_of_its_role_only(pipe_name):
                 await npipes.bridge.serve(pipe_name, nats=server.url, timeout=1.0)
 
         run(main)
+
+
+def test_a_server_that_says_why_is_quoted_whatever_follows(pipe_name):
+    """The connection may break before or after its answer is read, and does so again each time."""
+    info = b'INFO {"server_id": "x", "version": "2.9.0", "proto": 1, "max_payload": 1048576, "headers": true}\r\n'
+    reset = struct.pack("ii", 1, 0)
+
+    async def main():
+        connections = 0
+
+        async def refuse(reader, writer):
+            nonlocal connections
+            connections += 1
+            if connections == 1:
+                writer.write(info)
+                await reader.readuntil(b"PING\r\n")
+                writer.write(b"-ERR 'Authorization Violation'\r\n")
+                await reader.read()
+            else:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            url = "nats://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+            with pytest.raises(npipes.bridge.NatsLostError, match="(?i)authorization"):
+                await npipes.bridge.serve(pipe_name, nats=url, timeout=1.5)
+            assert connections > 1
+
+    run(main)
 
 
 def test_a_user_may_be_a_part_of_the_address(pipe_name):

@@ -24,10 +24,9 @@ def test_a_soak_finds_nothing():
 
 
 def test_clients_that_never_read_do_not_hold_up_broadcasts():
-    for _ in range(3):      # a busy machine delays one or the other
-        done = run("broadcast.py", "--clients", "40", "--stalled", "10", "--messages", "60", "--rounds", "1")
-        if done.returncode == 0:
-            break
+    # Who is held up by one of them waits for ever; the rest is how busy the machine is.
+    done = run("broadcast.py", "--clients", "40", "--stalled", "10", "--messages", "60", "--rounds", "1",
+               "--slack", "3000")
     assert done.returncode == 0, done.stdout
 
 

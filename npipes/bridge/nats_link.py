@@ -50,6 +50,7 @@ class NatsLink:
         }
         self._client: Client | None = None
         self._last_error: BaseException | None = None
+        self._reason: BaseException | None = None
         self._lost_since: float | None = None
         self._on_back = on_back
         self._on_gone = on_gone
@@ -71,7 +72,7 @@ class NatsLink:
             await _close(client)
             raise NatsLostError(
                 f"no NATS server at {_shown(self._options['servers'])} within {timeout:g} seconds"
-                + (f": {self._last_error}" if self._last_error else "")
+                + (f": {self._reason}" if self._reason else "")
             ) from None
         except BaseException as error:
             await _close(client)
@@ -110,6 +111,9 @@ class NatsLink:
     async def _error(self, error: Exception) -> None:
         is_news = not self._closing and str(error) != str(self._last_error)
         self._last_error = error
+        # A server that has said what is wrong ends the connection, which says nothing more.
+        if self._reason is None or not isinstance(error, ConnectionError):
+            self._reason = error
         _logger.log(logging.WARNING if is_news else logging.DEBUG, "NATS: %s", error)
 
     async def _disconnected(self) -> None:
@@ -120,7 +124,7 @@ class NatsLink:
             _logger.warning("the connection to NATS is lost")
 
     async def _reconnected(self) -> None:
-        self._lost_since = self._last_error = None
+        self._lost_since = self._last_error = self._reason = None
         _logger.warning("connected to NATS again")
         self._on_back()
 

@@ -24,6 +24,7 @@ struct aio {
     int64_t timer_at;
     bool driven;
     bool driving;                   /* inside _drive */
+    unsigned long ident;            /* of the thread of the last drive: the loop's; 0: none yet */
     bool calling;                   /* application code runs inside it: no task can be resumed */
     bool large;                     /* the last drive moved much: the next one gives the GIL away */
     bridge_thread *thread;          /* of the current drive */
@@ -66,9 +67,10 @@ void aio_clear(aio *a);
 void aio_free(aio *a);
 /* Has the loop call _drive soon; any thread, GIL held. */
 void aio_wake(endpoint_object *s);
-/* loop.call_soon(callback, argument, context=context); a loop that is closed
- * calls nothing any more. */
-void aio_call_soon(PyObject *loop, PyObject *callback, PyObject *argument, PyObject *context);
+/* loop.call_soon(callback, argument, context=context), or loop.call_soon_threadsafe;
+ * a loop that is closed calls nothing any more. */
+void aio_call(PyObject *loop, const char *how, PyObject *callback, PyObject *argument,
+              PyObject *context);
 /* Takes the current exception to the loop's exception handler, or, where it is
  * to end the program, out of _drive. */
 void aio_report(endpoint_object *s, const char *message, PyObject *connection);

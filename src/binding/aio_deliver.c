@@ -8,13 +8,14 @@ enum { LARGE_MESSAGE = 64 << 10 };
 
 static void call(endpoint_object *s, handler_index i, PyObject *connection, PyObject **args,
                  size_t n) {
-    PyObject *callable = s->resolved[i].callable;
-    if (!callable)
+    handler h = endpoint_handles(s, i) ? endpoint_handler(s, i) : (handler){0};
+    if (!h.callable)
         return;
     bool outer = s->aio->calling;
     s->aio->calling = true;
-    PyObject *result = bridge_call(s, i, args, n);
+    PyObject *result = bridge_call(s, &h, args, n);
     s->aio->calling = outer;
+    Py_DECREF(h.callable);
     if (!result)
         aio_report(s, handler_names[i], connection);
     Py_XDECREF(result);
@@ -48,15 +49,18 @@ static PyObject *refuse_coroutine(PyObject *coroutine) {
     return NULL;
 }
 
+static size_t to_queue(endpoint_object *s, aio_connection *c, np_event *e, size_t left);
+
 static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
     np_connection *connection = e->connection;
-    handler h = s->resolved[ON_MESSAGE];
+    handler h = endpoint_handler(s, ON_MESSAGE);
     PyObject *args[] = {(PyObject *)s, (PyObject *)c, NULL};
     PyObject **from = h.takes_self ? args : args + 1;
     size_t flags = h.takes_self ? 3 : 2 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *data = NULL;
     size_t n = 0;
-    Py_INCREF(h.callable);
+    if (!h.callable)
+        return to_queue(s, c, e, left);
     for (; n < left && is_message_of(&e[n], connection) && !c->closing; n++) {
         data = message_of(s, data, &e[n]);
         args[2] = data;
@@ -117,7 +121,7 @@ static void on_error(endpoint_object *s, aio_connection *c, np_event *e) {
     if (own && !c->end.code)
         c->end = e->u.error;
     PyObject *args[] = {NULL, subject, error};
-    if (s->resolved[ON_ERROR].callable)
+    if (endpoint_handles(s, ON_ERROR))
         call(s, ON_ERROR, subject, args, 2);
     else if (!own)
         errors_log(error);
@@ -127,7 +131,7 @@ static void on_error(endpoint_object *s, aio_connection *c, np_event *e) {
 static void on_end(endpoint_object *s, aio_connection *c) {
     c->ended = true;
     /* Nobody else would end it: its handler waits for nothing but the end. */
-    if (s->resolved[ON_MESSAGE].callable || waiter_wants_end(c))
+    if (endpoint_handles(s, ON_MESSAGE) || waiter_wants_end(c))
         np_connection_close(c->base.connection);
     aio_connection_wake_readers(c);
 }
@@ -163,8 +167,8 @@ static void on_ended(endpoint_object *s, aio_connection *c) {
 static size_t of_connection(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
     switch (e->kind) {
     case NP_EVENT_MESSAGE:
-        return s->resolved[ON_MESSAGE].callable ? to_function(s, c, e, left)
-                                                : to_queue(s, c, e, left);
+        return endpoint_handles(s, ON_MESSAGE) ? to_function(s, c, e, left)
+                                               : to_queue(s, c, e, left);
     case NP_EVENT_DRAINED: aio_connection_wake_writers(c); break;
     case NP_EVENT_END: on_end(s, c); break;
     case NP_EVENT_ERROR: on_error(s, c, e); break;

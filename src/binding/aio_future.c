@@ -3,18 +3,22 @@
 #include "aio_waiter.h"
 
 /* The task runs there and then when this thread has just come from the loop,
- * and else as soon as the loop gets to it. */
+ * and else as soon as the loop gets to it.  A thread that is not the loop's has
+ * no business here, but may find that one in the engine without the GIL. */
 static void resume(waiter *w, PyObject *callback, PyObject *context) {
     aio_connection *c = w->connection;
     endpoint_object *s = c->base.bridge->object;
     aio *a = aio_of(c);
-    bool direct = a && a->driving && !a->calling && context && PyContext_CheckExact(context);
+    bool foreign = a && a->ident && a->ident != PyThread_get_thread_ident();
+    bool direct = a && a->driving && !a->calling && !foreign && context
+                  && PyContext_CheckExact(context);
     if (direct && PyContext_Enter(context) < 0) {
         PyErr_Clear();
         direct = false;
     }
     if (!direct) {
-        aio_call_soon(c->loop, callback, (PyObject *)w, context);
+        aio_call(c->loop, foreign ? "call_soon_threadsafe" : "call_soon", callback, (PyObject *)w,
+                 context);
         return;
     }
     a->calling = true;
@@ -87,7 +91,7 @@ PyObject *waiter_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize
         w->callback = Py_NewRef(args[0]);
         w->context = Py_XNewRef(context);
     } else if (w->connection) {
-        aio_call_soon(w->connection->loop, args[0], op, context);
+        aio_call(w->connection->loop, "call_soon", args[0], op, context);
     }
     Py_RETURN_NONE;
 }
@@ -121,7 +125,7 @@ PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs) {
     waiter_abandon(w);
     w->stage = WOKEN;
     if (callback)
-        aio_call_soon(loop, callback, op, context);
+        aio_call(loop, "call_soon", callback, op, context);
     Py_XDECREF(callback);
     Py_XDECREF(context);
     Py_DECREF(loop);

@@ -10,11 +10,16 @@ static int import_exceptions(module_state *state) {
     PyObject *module = PyImport_ImportModule("asyncio.exceptions");
     if (!module)
         return -1;
-    state->invalid_state_error = PyObject_GetAttrString(module, "InvalidStateError");
-    state->cancelled_error = PyObject_GetAttrString(module, "CancelledError");
-    state->stop_iteration = PyObject_CallNoArgs(PyExc_StopIteration);
+    PyObject *stop = PyObject_CallNoArgs(PyExc_StopIteration);
+    int r = state_keep(state, &state->stop_iteration, stop);
+    if (r == 0)
+        r = state_keep(state, &state->invalid_state_error,
+                       PyObject_GetAttrString(module, "InvalidStateError"));
+    if (r == 0)     /* the one that is looked for comes last */
+        r = state_keep(state, &state->cancelled_error,
+                       PyObject_GetAttrString(module, "CancelledError"));
     Py_DECREF(module);
-    return state->invalid_state_error && state->cancelled_error && state->stop_iteration ? 0 : -1;
+    return r;
 }
 
 PyObject *aio_attach(PyObject *op, PyObject *args) {
@@ -76,9 +81,11 @@ void aio_free(aio *a) {
 
 PyObject *aio_stop_listening(PyObject *op, PyObject *unused) {
     (void)unused;
-    np_endpoint *ep = ((endpoint_object *)op)->endpoint;
-    if (ep)
+    np_endpoint *ep = endpoint_current((endpoint_object *)op);
+    if (ep) {
         np_endpoint_stop_listening(ep);
+        np_endpoint_release(ep);
+    }
     Py_RETURN_NONE;
 }
 
@@ -93,16 +100,17 @@ static PyObject *forgive_closed(PyObject *result) {
     return result;
 }
 
-void aio_call_soon(PyObject *loop, PyObject *callback, PyObject *argument, PyObject *context) {
-    PyObject *call_soon = PyObject_GetAttrString(loop, "call_soon");
+void aio_call(PyObject *loop, const char *how, PyObject *callback, PyObject *argument,
+              PyObject *context) {
+    PyObject *method = PyObject_GetAttrString(loop, how);
     PyObject *names = context ? Py_BuildValue("(s)", "context") : NULL;
     PyObject *args[] = {NULL, callback, argument, context};
     PyObject *r = NULL;
-    if (call_soon && (names || !context))
-        r = PyObject_Vectorcall(call_soon, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    if (method && (names || !context))
+        r = PyObject_Vectorcall(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
     Py_XDECREF(forgive_closed(r));
     Py_XDECREF(names);
-    Py_XDECREF(call_soon);
+    Py_XDECREF(method);
 }
 
 static void call_drive(endpoint_object *s, const char *how) {
@@ -166,13 +174,13 @@ static void schedule(endpoint_object *s, int64_t next_ns) {
 
 /* The GIL is kept: giving it away and taking it back would cost more than the
  * system calls of small messages. */
-static int64_t drive(endpoint_object *s, bridge_thread *t, int64_t *next_ns) {
+static int64_t drive(endpoint_object *s, np_endpoint *ep, bridge_thread *t, int64_t *next_ns) {
     aio *a = s->aio;
-    np_endpoint *ep = s->endpoint;
     bool holds = !a->large;
     int64_t n;
     a->large = false;
     a->driving = true;
+    a->ident = PyThread_get_thread_ident();
     if (holds) {
         *t = (bridge_thread){.guest = true, .holds = true};
         n = np_endpoint_drive(ep, t, next_ns);
@@ -188,13 +196,14 @@ static int64_t drive(endpoint_object *s, bridge_thread *t, int64_t *next_ns) {
 PyObject *aio_drive(PyObject *op, PyObject *unused) {
     (void)unused;
     endpoint_object *self = (endpoint_object *)op;
-    np_endpoint *ep = self->endpoint;
     bridge_thread t;
     int64_t next_ns;
-    if (!self->aio || !self->aio->loop || !ep || self->aio->driving)
+    if (!self->aio || !self->aio->loop || self->aio->driving)
         Py_RETURN_NONE;
-    np_endpoint_retain(ep);
-    int64_t n = drive(self, &t, &next_ns);
+    np_endpoint *ep = endpoint_current(self);
+    if (!ep)
+        Py_RETURN_NONE;
+    int64_t n = drive(self, ep, &t, &next_ns);
     np_endpoint_release(ep);
     if (n >= 0)
         schedule(self, next_ns);

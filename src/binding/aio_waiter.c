@@ -119,11 +119,12 @@ static waiter *take_spare(aio_connection *c) {
         if (!w || Py_REFCNT(w) != 1)
             return NULL;
     }
+    Py_INCREF(w);       /* a warning runs code, which must find that it is taken */
     if (w->stage != OVER) {
         warn_never_awaited(w);
         waiter_finish(w);
     }
-    return (waiter *)Py_NewRef((PyObject *)w);
+    return w;
 }
 
 static void keep_spare(aio_connection *c, waiter *w) {

@@ -32,25 +32,20 @@ static inline void finish_call(bridge_thread *t, PyObject *callable, PyObject *r
         handler_failed(t, callable);
 }
 
-PyObject *bridge_call(endpoint_object *s, handler_index i, PyObject **args, size_t n) {
-    handler h = s->resolved[i];
-    if (!h.callable)
-        return NULL;
+PyObject *bridge_call(endpoint_object *s, const handler *h, PyObject **args, size_t n) {
     /* args[0] is free for the object itself; args[1] on are the event's. */
     args[0] = (PyObject *)s;
-    PyObject **from = h.takes_self ? args : args + 1;
-    size_t count = n + (h.takes_self ? 1 : 0);
-    Py_INCREF(h.callable);      /* it may replace itself */
-    size_t flags = count | (h.takes_self ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
-    PyObject *result = PyObject_Vectorcall(h.callable, from, flags, NULL);
-    Py_DECREF(h.callable);
-    return result;
+    PyObject **from = h->takes_self ? args : args + 1;
+    size_t count = n + (h->takes_self ? 1 : 0);
+    size_t flags = count | (h->takes_self ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
+    return PyObject_Vectorcall(h->callable, from, flags, NULL);
 }
 
 static void call(endpoint_object *s, bridge_thread *t, handler_index i, PyObject **args, size_t n) {
-    PyObject *callable = s->resolved[i].callable;
-    if (callable)
-        finish_call(t, callable, bridge_call(s, i, args, n));
+    handler h = endpoint_handles(s, i) ? endpoint_handler(s, i) : (handler){0};
+    if (h.callable)
+        finish_call(t, h.callable, bridge_call(s, &h, args, n));
+    Py_XDECREF(h.callable);     /* it may have replaced itself */
 }
 
 /* ---- events ------------------------------------------------------------ */
@@ -66,9 +61,13 @@ static connection_object *object_of(endpoint_object *s, np_event *e) {
             connection_take(c, e->connection);
         return c;
     }
+    np_mutex_lock(&c->guard);
+    PyObject *error = c->error, *peer = c->peer;
     c->lives++;
-    Py_CLEAR(c->error);
-    Py_CLEAR(c->peer);
+    c->error = c->peer = NULL;
+    np_mutex_unlock(&c->guard);
+    Py_XDECREF(error);
+    Py_XDECREF(peer);
     return (connection_object *)Py_NewRef((PyObject *)c);
 }
 
@@ -102,14 +101,14 @@ static bool is_message_of(const np_event *e, const np_connection *connection) {
 static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_event *e,
                          size_t left) {
     np_connection *connection = e->connection;
-    handler h = s->resolved[ON_MESSAGE];
+    uint32_t changes = np_load32(&s->changes);
+    handler h = endpoint_handler(s, ON_MESSAGE);
     vectorcallfunc vectorcall = h.callable ? PyVectorcall_Function(h.callable) : NULL;
     PyObject *args[] = {(PyObject *)s, c, NULL, NULL};
     PyObject **from = h.takes_self ? args : args + 1;
     size_t flags = h.takes_self ? 4 : 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *data = NULL;
     size_t n = 0;
-    Py_XINCREF(h.callable);
     do {
         data = payload_message_into(data, &e[n]);
         args[2] = data;
@@ -123,8 +122,7 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_e
         Py_CLEAR(e[n].cookie);
         /* A handler may be replaced by itself. */
     } while (++n < left && is_message_of(&e[n], connection)
-             && s->resolved[ON_MESSAGE].callable == h.callable
-             && !s->resolved[ON_MESSAGES].callable);
+             && np_load32(&s->changes) == changes);
     Py_XDECREF(data);
     Py_XDECREF(h.callable);
     return n;
@@ -161,12 +159,19 @@ PyObject *bridge_error(endpoint_object *s, connection_object *c, np_event *e) {
     if (e->u.error.code == NP_E_EOF
         || (e->u.error.code == NP_E_CANCELED && e->u.error.activity == NP_DOING_READ))
         return NULL;
+    np_endpoint *ep = c ? NULL : endpoint_current(s);
     const char *address = c ? np_connection_address(c->connection)
-                            : np_endpoint_address(s->endpoint);
+                            : ep ? np_endpoint_address(ep) : "";
     PyObject *error = errors_make(s->state, &e->u.error, address, e->cookie);
+    if (ep)
+        np_endpoint_release(ep);
     bool own = c && !e->cookie && e->u.error.activity != NP_DOING_BROADCAST;
-    if (error && own && !c->error)
-        c->error = Py_NewRef(error);
+    if (error && own) {
+        np_mutex_lock(&c->guard);
+        if (!c->error)
+            c->error = Py_NewRef(error);
+        np_mutex_unlock(&c->guard);
+    }
     return error;
 }
 
@@ -177,7 +182,7 @@ static void on_error(endpoint_object *s, bridge_thread *t, connection_object *c,
             PyErr_WriteUnraisable((PyObject *)s);
         return;
     }
-    if (s->resolved[ON_ERROR].callable) {
+    if (endpoint_handles(s, ON_ERROR)) {
         PyObject *args[] = {NULL, c ? (PyObject *)c : Py_None, error};
         call(s, t, ON_ERROR, args, 2);
     } else {
@@ -223,7 +228,7 @@ static size_t deliver_one(endpoint_object *s, bridge_thread *t, np_event *e, siz
         Py_XINCREF(c);
         if (!c)
             ;   /* its object could not be made; it is being closed */
-        else if (e->kind == NP_EVENT_MESSAGE && s->resolved[ON_MESSAGES].callable)
+        else if (e->kind == NP_EVENT_MESSAGE && endpoint_handles(s, ON_MESSAGES))
             taken = on_messages(s, t, c, e, left);
         else if (e->kind == NP_EVENT_MESSAGE)
             taken = on_message(s, t, c, e, left);
@@ -411,10 +416,8 @@ static bool step_equal(void *user, const uint8_t *a, const uint8_t *c, size_t si
 
 static np_buffer *buffer_new(void *user, size_t size) {
     endpoint_object *s = ((bridge *)user)->object;
-    if (s && !s->state->expects_large) {
-        s->state->expects_large = true;
+    if (s && !np_load32(&s->state->expects_large) && !np_swap32(&s->state->expects_large, 1))
         host_expect_large_messages();
-    }
     return payload_new(size);
 }
 

@@ -43,7 +43,7 @@ void bridge_host(bridge *b, np_host *host);
 
 /* Calls a handler, where there is one, with n arguments from args[1] on; its
  * result, NULL with an exception set, or NULL without one when there is none. */
-PyObject *bridge_call(endpoint_object *s, handler_index i, PyObject **args, size_t n);
+PyObject *bridge_call(endpoint_object *s, const handler *h, PyObject **args, size_t n);
 /* Keeps KeyboardInterrupt and SystemExit of a guest's handler for its end.
  * False: the exception is another one, and still set. */
 bool bridge_keeps_exception(bridge_thread *t);

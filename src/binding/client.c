@@ -164,9 +164,10 @@ static PyObject *client_poll(PyObject *op, PyObject *args, PyObject *kwargs) {
 static PyObject *client_fileno(PyObject *op, PyObject *unused) {
     (void)unused;
     client_object *self = (client_object *)op;
-    if (check_open(self) < 0)
-        return NULL;
-    return PyLong_FromSsize_t(np_channel_handle(self->channel));
+    intptr_t handle = np_channel_handle(self->channel);
+    if (handle == NP_NO_HANDLE)
+        return check_open(self), NULL;
+    return PyLong_FromSsize_t(handle);
 }
 
 static PyObject *client_close(PyObject *op, PyObject *unused) {
@@ -190,10 +191,9 @@ static PyObject *leave(PyObject *op, PyObject *args) {
 static PyObject *reduce(PyObject *op, PyObject *unused) {
     (void)unused;
     client_object *self = (client_object *)op;
-    const np_incoming *in = np_channel_incoming(self->channel);
     if (check_open(self) < 0)
         return NULL;
-    if (in->known || in->header_size) {
+    if (np_channel_is_partial(self->channel)) {
         PyErr_Format(self->state->pipe_error, "%s: a message has come in part, which can't go to "
                      "another process", PyBytes_AS_STRING(self->address));
         return NULL;

@@ -7,10 +7,8 @@
 
 static int give_bytes(client_object *self, size_t size) {
     np_channel *c = self->channel;
-    if (!self->state->expects_large) {
-        self->state->expects_large = true;
+    if (!np_load32(&self->state->expects_large) && !np_swap32(&self->state->expects_large, 1))
         host_expect_large_messages();
-    }
     PyObject *bytes = np_channel_incoming(c)->owner;
     if (!bytes) {
         bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);

@@ -11,6 +11,7 @@ connection_object *connection_new(module_state *state, PyTypeObject *type, bridg
     self->state = state;
     self->bridge = b;
     self->custom_data = Py_NewRef(Py_None);
+    np_mutex_init(&self->guard);
     return self;
 }
 
@@ -307,8 +308,9 @@ PyObject *connection_get_endpoint(PyObject *op, void *unused) {
 
 PyObject *connection_get_error(PyObject *op, void *unused) {
     (void)unused;
-    PyObject *error = ((connection_object *)op)->error;
-    return Py_NewRef(error ? error : Py_None);
+    connection_object *self = (connection_object *)op;
+    PyObject *error = guarded_get(&self->guard, &self->error);
+    return error ? error : Py_NewRef(Py_None);
 }
 
 static PyObject *number_or_none(int64_t value) {
@@ -323,11 +325,14 @@ static PyObject *text_or_none(const char *text) {
 PyObject *connection_get_peer(PyObject *op, void *unused) {
     (void)unused;
     connection_object *self = (connection_object *)op;
-    if (self->peer)
-        return Py_NewRef(self->peer);
+    np_mutex_lock(&self->guard);
+    PyObject *known = Py_XNewRef(self->peer);
+    unsigned lives = self->lives;
+    np_mutex_unlock(&self->guard);
+    if (known)
+        return known;
     np_peer who;
     np_error error = {.activity = NP_DOING_NOTHING};
-    unsigned lives = self->lives;
     Py_BEGIN_ALLOW_THREADS
     error.code = np_connection_peer(self->connection, &who);
     Py_END_ALLOW_THREADS
@@ -348,8 +353,10 @@ PyObject *connection_get_peer(PyObject *op, void *unused) {
         Py_XDECREF(peer);
         return NULL;
     }
+    np_mutex_lock(&self->guard);
     if (lives == self->lives && !self->peer)
         self->peer = Py_NewRef(peer);
+    np_mutex_unlock(&self->guard);
     return peer;
 }
 

@@ -4,6 +4,32 @@
 
 #include <structmember.h>
 
+np_endpoint *endpoint_current(endpoint_object *self) {
+    np_mutex_lock(&self->guard);
+    np_endpoint *ep = self->endpoint;
+    if (ep)
+        np_endpoint_retain(ep);
+    np_mutex_unlock(&self->guard);
+    return ep;
+}
+
+handler endpoint_handler(endpoint_object *self, handler_index i) {
+    np_mutex_lock(&self->guard);
+    handler h = self->resolved[i];
+    Py_XINCREF(h.callable);
+    np_mutex_unlock(&self->guard);
+    return h;
+}
+
+/* Whether the current run goes on. */
+static bool is_running(endpoint_object *self) {
+    np_endpoint *ep = endpoint_current(self);
+    bool running = ep && np_endpoint_is_running(ep);
+    if (ep)
+        np_endpoint_release(ep);
+    return running;
+}
+
 PyObject *endpoint_new(PyTypeObject *type, const endpoint_kind *kind) {
     PyObject *module = PyType_GetModuleByDef(type, &npipes_module);
     endpoint_object *self = module ? (endpoint_object *)type->tp_alloc(type, 0) : NULL;
@@ -11,6 +37,7 @@ PyObject *endpoint_new(PyTypeObject *type, const endpoint_kind *kind) {
         return NULL;
     self->state = state_of_module(module);
     self->kind = kind;
+    np_mutex_init(&self->guard);
     np_config_init(&self->config);
     self->config.marshalled = true;
     self->access = PyUnicode_FromString("user");
@@ -38,6 +65,7 @@ static int traverse(PyObject *op, visitproc visit, void *arg) {
 
 static int clear(PyObject *op) {
     endpoint_object *self = (endpoint_object *)op;
+    np_store32(&self->handled, 0);
     for (int i = 0; i < HANDLER_COUNT; i++) {
         Py_CLEAR(self->on[i]);
         Py_CLEAR(self->resolved[i].callable);
@@ -87,8 +115,7 @@ static void dealloc(PyObject *op) {
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);
-    if (self->listed)
-        endpoint_unlist(self);
+    endpoint_unlist(self);
     if (self->bridge)
         bridge_leave(self->bridge);
     if (self->endpoint) {
@@ -109,10 +136,13 @@ static void dealloc(PyObject *op) {
 
 static PyObject *repr(PyObject *op) {
     endpoint_object *self = (endpoint_object *)op;
-    bool running = self->endpoint && np_endpoint_is_running(self->endpoint);
-    const char *state = running ? "running" : "stopped";
-    if (self->name)
-        return PyUnicode_FromFormat("<%s %R, %s>", Py_TYPE(op)->tp_name, self->name, state);
+    const char *state = is_running(self) ? "running" : "stopped";
+    PyObject *name = guarded_get(&self->guard, &self->name);
+    if (name) {
+        PyObject *text = PyUnicode_FromFormat("<%s %R, %s>", Py_TYPE(op)->tp_name, name, state);
+        Py_DECREF(name);
+        return text;
+    }
     return PyUnicode_FromFormat("<%s, %s, at %p>", Py_TYPE(op)->tp_name, state, op);
 }
 
@@ -122,7 +152,10 @@ static int setattro(PyObject *op, PyObject *name, PyObject *value) {
     if (PyObject_GenericSetAttr(op, name, value) < 0)
         return -1;
     endpoint_object *self = (endpoint_object *)op;
-    const char *text = self->endpoint ? PyUnicode_AsUTF8(name) : NULL;
+    np_endpoint *ep = endpoint_current(self);
+    const char *text = ep ? PyUnicode_AsUTF8(name) : NULL;
+    if (ep)
+        np_endpoint_release(ep);
     if (!text) {
         PyErr_Clear();
         return 0;
@@ -161,12 +194,15 @@ static PyObject *endpoint_broadcast(PyObject *op, PyObject *args, PyObject *kwar
     if (payload_get(&p, data, true) < 0)
         return NULL;
     int64_t count = 0;
-    if (p.size && self->endpoint) {
-        count = np_endpoint_broadcast(self->endpoint, p.hold, cookie == Py_None ? NULL : cookie,
-                                      take_cookie, drop_cookie);
-        np_endpoint_discard(self->endpoint);
+    np_endpoint *ep = endpoint_current(self);
+    if (p.size && ep) {
+        count = np_endpoint_broadcast(ep, p.hold, cookie == Py_None ? NULL : cookie, take_cookie,
+                                      drop_cookie);
+        np_endpoint_discard(ep);
     }
     payload_release(&p);
+    if (ep)
+        np_endpoint_release(ep);
     return count < 0 ? PyErr_NoMemory() : PyLong_FromLongLong(count);
 }
 
@@ -196,16 +232,18 @@ PyObject *endpoint_get_connections(PyObject *op, void *unused) {
 
 PyObject *endpoint_get_is_running(PyObject *op, void *unused) {
     (void)unused;
-    endpoint_object *self = (endpoint_object *)op;
-    return PyBool_FromLong(self->endpoint && np_endpoint_is_running(self->endpoint));
+    return PyBool_FromLong(is_running((endpoint_object *)op));
 }
 
 PyObject *endpoint_get_stats(PyObject *op, void *unused) {
     (void)unused;
     endpoint_object *self = (endpoint_object *)op;
     np_stats s = {0};
-    if (self->endpoint)
-        np_endpoint_stats(self->endpoint, &s);
+    np_endpoint *ep = endpoint_current(self);
+    if (ep) {
+        np_endpoint_stats(ep, &s);
+        np_endpoint_release(ep);
+    }
     const uint64_t values[] = {s.connections, s.connections_total, s.messages_in, s.messages_out,
                                s.bytes_in, s.bytes_out, s.queued_bytes, s.queued_events, s.errors};
     PyObject *r = PyStructSequence_New(self->state->stats_type);
@@ -222,8 +260,10 @@ PyObject *endpoint_get_stats(PyObject *op, void *unused) {
 
 PyObject *endpoint_get_wait_handle(PyObject *op, void *unused) {
     (void)unused;
-    endpoint_object *self = (endpoint_object *)op;
-    intptr_t waitable = self->endpoint ? np_endpoint_waitable(self->endpoint) : -1;
+    np_endpoint *ep = endpoint_current((endpoint_object *)op);
+    intptr_t waitable = ep ? np_endpoint_waitable(ep) : -1;
+    if (ep)
+        np_endpoint_release(ep);
     if (host_has_descriptors || waitable == -1)
         Py_RETURN_NONE;
     return PyLong_FromSsize_t(waitable);

@@ -18,18 +18,36 @@ static const config_flag flags[] = {
     {"continuous_read", offsetof(endpoint_object, config.continuous_read), false},
 };
 
-static unsigned long long load(const endpoint_object *self, const config_number *n) {
+static unsigned long long load(endpoint_object *self, const config_number *n) {
     const char *at = (const char *)self + n->offset;
-    return n->bytes == 4 ? *(const uint32_t *)(const void *)at
-                         : *(const uint64_t *)(const void *)at;
+    np_mutex_lock(&self->guard);
+    unsigned long long value = n->bytes == 4 ? *(const uint32_t *)(const void *)at
+                                             : *(const uint64_t *)(const void *)at;
+    np_mutex_unlock(&self->guard);
+    return value;
 }
 
 static void store(endpoint_object *self, const config_number *n, unsigned long long value) {
     char *at = (char *)self + n->offset;
+    np_mutex_lock(&self->guard);
     if (n->bytes == 4)
         *(uint32_t *)(void *)at = (uint32_t)value;
     else
         *(uint64_t *)(void *)at = value;
+    np_mutex_unlock(&self->guard);
+}
+
+static bool load_flag(endpoint_object *self, const bool *at) {
+    np_mutex_lock(&self->guard);
+    bool value = *at;
+    np_mutex_unlock(&self->guard);
+    return value;
+}
+
+static void store_flag(endpoint_object *self, bool *at, bool value) {
+    np_mutex_lock(&self->guard);
+    *at = value;
+    np_mutex_unlock(&self->guard);
 }
 
 _Static_assert(sizeof(size_t) == 8 && sizeof(unsigned) == 4, "load and store know these sizes");
@@ -79,7 +97,7 @@ int config_set_number(PyObject *op, PyObject *value, void *closure) {
 
 PyObject *config_get_flag(PyObject *op, void *closure) {
     const config_flag *flag = closure;
-    bool value = *(const bool *)((const char *)op + flag->offset);
+    bool value = load_flag((endpoint_object *)op, (const bool *)((const char *)op + flag->offset));
     return PyBool_FromLong(value != flag->inverted);
 }
 
@@ -90,13 +108,15 @@ int config_set_flag(PyObject *op, PyObject *value, void *closure) {
     int truth = PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
-    *(bool *)((char *)op + flag->offset) = (truth != 0) != flag->inverted;
+    store_flag((endpoint_object *)op, (bool *)((char *)op + flag->offset),
+               (truth != 0) != flag->inverted);
     return 0;
 }
 
 static PyObject *get_mode(PyObject *op, void *unused) {
     (void)unused;
-    return PyUnicode_FromString(((endpoint_object *)op)->config.byte_mode ? "byte" : "message");
+    endpoint_object *self = (endpoint_object *)op;
+    return PyUnicode_FromString(load_flag(self, &self->config.byte_mode) ? "byte" : "message");
 }
 
 static int set_mode(PyObject *op, PyObject *value, void *unused) {
@@ -109,13 +129,15 @@ static int set_mode(PyObject *op, PyObject *value, void *unused) {
         PyErr_Format(PyExc_ValueError, "mode must be 'message' or 'byte', not %R", value);
         return -1;
     }
-    ((endpoint_object *)op)->config.byte_mode = byte;
+    store_flag((endpoint_object *)op, &((endpoint_object *)op)->config.byte_mode, byte);
     return 0;
 }
 
+static const config_number message_timeout = CONFIG_NUMBER(message_timeout_ns, false, 0, 0);
+
 static PyObject *get_message_timeout(PyObject *op, void *unused) {
     (void)unused;
-    int64_t ns = ((endpoint_object *)op)->config.message_timeout_ns;
+    int64_t ns = (int64_t)load((endpoint_object *)op, &message_timeout);
     if (!ns)
         Py_RETURN_NONE;
     return PyFloat_FromDouble((double)ns / 1e9);
@@ -136,14 +158,17 @@ static int set_message_timeout(PyObject *op, PyObject *value, void *unused) {
                      "None, not %R", value);
         return -1;
     }
-    ((endpoint_object *)op)->config.message_timeout_ns = (int64_t)(seconds * 1e9);
+    store((endpoint_object *)op, &message_timeout, (unsigned long long)(int64_t)(seconds * 1e9));
     return 0;
 }
 
 /* What was set is not given back. */
 static PyObject *get_authkey(PyObject *op, void *unused) {
     (void)unused;
-    return PyBool_FromLong(((endpoint_object *)op)->authkey != NULL);
+    endpoint_object *self = (endpoint_object *)op;
+    PyObject *key = guarded_get(&self->guard, &self->authkey);
+    Py_XDECREF(key);
+    return PyBool_FromLong(key != NULL);
 }
 
 static int set_authkey(PyObject *op, PyObject *value, void *unused) {
@@ -152,7 +177,7 @@ static int set_authkey(PyObject *op, PyObject *value, void *unused) {
     PyObject *key;
     if (config_refuse_delete(value, "authkey") < 0 || secrets_key(self->state, value, &key) < 0)
         return -1;
-    Py_XSETREF(self->authkey, key);
+    guarded_set(&self->guard, &self->authkey, key);
     return 0;
 }
 
@@ -172,8 +197,9 @@ handler_index handler_find(const char *name) {
 
 static PyObject *get_handler(PyObject *op, void *closure) {
     handler_index i = handler_find(closure);
-    PyObject *callable = ((endpoint_object *)op)->on[i];
-    return Py_NewRef(callable ? callable : Py_None);
+    endpoint_object *self = (endpoint_object *)op;
+    PyObject *callable = guarded_get(&self->guard, &self->on[i]);
+    return callable ? callable : Py_NewRef(Py_None);
 }
 
 static bool is_coroutine_function(PyObject *callable) {
@@ -207,7 +233,7 @@ static int set_handler(PyObject *op, PyObject *value, void *closure) {
         value = NULL;
     if (value && handler_check(i, value) < 0)
         return -1;
-    Py_XSETREF(self->on[i], Py_XNewRef(value));
+    guarded_set(&self->guard, &self->on[i], Py_XNewRef(value));
     return 0;
 }
 

@@ -10,7 +10,6 @@ int endpoint_resolve_handler(endpoint_object *self, handler_index i) {
     PyObject *found = PyObject_GetAttrString((PyObject *)self, handler_names[i]);
     if (!found)
         return -1;
-    handler old = self->resolved[i];
     handler new = {0};
     if (found == Py_None) {
         Py_DECREF(found);
@@ -22,10 +21,16 @@ int endpoint_resolve_handler(endpoint_object *self, handler_index i) {
     } else {
         new.callable = found;
     }
+    np_mutex_lock(&self->guard);
+    handler old = self->resolved[i];
     self->resolved[i] = new;
-    Py_XDECREF(old.callable);
+    uint32_t bit = UINT32_C(1) << i, handled = np_load32(&self->handled);
+    np_store32(&self->handled, new.callable ? handled | bit : handled & ~bit);
+    np_add32(&self->changes, 1);
     if (self->endpoint)
-        np_endpoint_want_sent(self->endpoint, self->resolved[ON_SENT].callable != NULL);
+        np_endpoint_want_sent(self->endpoint, endpoint_handles(self, ON_SENT));
+    np_mutex_unlock(&self->guard);
+    Py_XDECREF(old.callable);
     return 0;
 }
 
@@ -33,8 +38,10 @@ static int resolve_all(endpoint_object *self) {
     for (int i = 0; i < HANDLER_COUNT; i++) {
         if (endpoint_resolve_handler(self, (handler_index)i) < 0)
             return -1;
-        PyObject *callable = self->resolved[i].callable;
-        if (callable && handler_check((handler_index)i, callable) < 0)
+        PyObject *callable = endpoint_handler(self, (handler_index)i).callable;
+        int right = callable ? handler_check((handler_index)i, callable) : 0;
+        Py_XDECREF(callable);
+        if (right < 0)
             return -1;
     }
     return 0;
@@ -43,42 +50,51 @@ static int resolve_all(endpoint_object *self) {
 /* ---- start ------------------------------------------------------------- */
 
 static void enlist(endpoint_object *self) {
-    if (self->listed)
-        return;
-    self->next_running = self->state->running;
-    self->state->running = self;
-    self->listed = true;
+    np_mutex_lock(&self->state->lock);
+    if (!self->listed) {
+        self->next_running = self->state->running;
+        self->state->running = self;
+        self->listed = true;
+    }
+    np_mutex_unlock(&self->state->lock);
 }
 
 void endpoint_unlist(endpoint_object *self) {
+    np_mutex_lock(&self->state->lock);
     endpoint_object **at = &self->state->running;
-    while (*at && *at != self)
+    while (self->listed && *at && *at != self)
         at = &(*at)->next_running;
-    if (*at)
+    if (self->listed && *at)
         *at = self->next_running;
     self->listed = false;
+    np_mutex_unlock(&self->state->lock);
+}
+
+/* The endpoint of this object is another one, or none; the reference is the object's. */
+static void set_endpoint(endpoint_object *self, np_endpoint *ep) {
+    np_mutex_lock(&self->guard);
+    self->endpoint = ep;
+    np_mutex_unlock(&self->guard);
 }
 
 /* Lets go of the run before this one.  -1: it has not ended yet. */
 static int retire(endpoint_object *self) {
-    np_endpoint *old = self->endpoint;
+    np_endpoint *old = endpoint_current(self);
     if (!old)
         return 0;
-    if (np_endpoint_is_inside(old)) {
+    PyObject *stopped = NULL;
+    if (np_endpoint_is_inside(old))
         PyErr_Format(PyExc_RuntimeError, "the %s is stopping; it can start again when the "
                      "handler that runs now has returned", self->kind->noun);
-        return -1;
-    }
-    PyObject *stopped = endpoint_stop((PyObject *)self, NULL);
-    Py_XDECREF(stopped);
-    if (!stopped)
-        return -1;
-    /* Another thread may have started it while this one waited. */
-    if (self->endpoint == old) {
-        self->endpoint = NULL;
+    else
+        stopped = endpoint_stop((PyObject *)self, NULL);
+    if (stopped) {
+        set_endpoint(self, NULL);   /* nobody else starts one while this thread does */
         np_endpoint_release(old);
+        Py_DECREF(stopped);
     }
-    return 0;
+    np_endpoint_release(old);
+    return stopped ? 0 : -1;
 }
 
 /* A program may exit without destroying its subinterpreters, and whether Python then
@@ -92,33 +108,34 @@ static int check_interpreter(const endpoint_object *self, const np_config *confi
     return -1;
 }
 
-PyObject *endpoint_open(endpoint_object *self, const np_config *given, const char *name) {
+PyObject *endpoint_open(endpoint_object *self, const np_config *given, PyObject *name,
+                        const char *encoded) {
     np_host host;
     np_error error;
     np_endpoint *ep;
-    PyObject *shown = self->name ? self->name : Py_None;
+    PyObject *shown = name ? name : Py_None;
     if (check_interpreter(self, given) < 0)
         return NULL;
-    if (self->authkey && given->byte_mode) {
+    Py_XSETREF(self->key, guarded_get(&self->guard, &self->authkey));
+    if (self->key && given->byte_mode) {
         PyErr_SetString(PyExc_ValueError, "authkey needs mode='message': a byte stream has no "
                         "messages for the handshake");
         return NULL;
     }
-    Py_XSETREF(self->key, Py_XNewRef(self->authkey));
     bridge_host(self->bridge, &host);
     np_config config = *given;
-    config.want_sent = self->resolved[ON_SENT].callable != NULL;
+    config.want_sent = endpoint_handles(self, ON_SENT);
     np_code code = np_endpoint_new(&config, &host, &ep, &error);
     if (code != NP_OK) {
         error.code = code;
-        return errors_raise_start(&error, shown, name ? name : "");
+        return errors_raise_start(&error, shown, encoded ? encoded : "");
     }
     bridge_retain(self->bridge);    /* the endpoint's */
     /* Workers may deliver before it has started. */
-    self->endpoint = ep;
-    if (name) {
+    set_endpoint(self, ep);
+    if (encoded) {
         Py_BEGIN_ALLOW_THREADS
-        code = np_endpoint_listen(ep, name, &error);
+        code = np_endpoint_listen(ep, encoded, &error);
         Py_END_ALLOW_THREADS
     } else {
         /* Soon done, and threads that connect first at a time start it once. */
@@ -130,7 +147,7 @@ PyObject *endpoint_open(endpoint_object *self, const np_config *given, const cha
     }
     error.code = code;
     errors_raise_start(&error, shown, np_endpoint_address(ep));
-    self->endpoint = NULL;
+    set_endpoint(self, NULL);
     np_endpoint_release(ep);
     return NULL;
 }
@@ -138,18 +155,21 @@ PyObject *endpoint_open(endpoint_object *self, const np_config *given, const cha
 PyObject *endpoint_start(PyObject *op, PyObject *unused) {
     (void)unused;
     endpoint_object *self = (endpoint_object *)op;
-    if (self->endpoint && np_endpoint_is_running(self->endpoint))
+    np_endpoint *ep = endpoint_current(self);
+    bool running = ep && np_endpoint_is_running(ep);
+    if (ep)
+        np_endpoint_release(ep);
+    if (running)
         Py_RETURN_NONE;
-    if (self->starting) {
+    if (np_swap32(&self->starting, 1)) {
         PyErr_Format(PyExc_RuntimeError, "another thread is starting this %s",
                      self->kind->noun);
         return NULL;
     }
-    self->starting = true;
     PyObject *result = NULL;
     if (retire(self) == 0 && resolve_all(self) == 0)
         result = self->kind->open(self);
-    self->starting = false;
+    np_store32(&self->starting, 0);
     return result;
 }
 
@@ -177,15 +197,22 @@ static void stop_begin(np_endpoint *ep) {
     Py_END_ALLOW_THREADS
 }
 
+/* No other thread has started a new one meanwhile. */
+static bool is_still(endpoint_object *self, const np_endpoint *ep) {
+    np_mutex_lock(&self->guard);
+    bool still = self->endpoint == ep;
+    np_mutex_unlock(&self->guard);
+    return still;
+}
+
 PyObject *endpoint_stop(PyObject *op, PyObject *unused) {
     (void)unused;
     endpoint_object *self = (endpoint_object *)op;
-    np_endpoint *ep = self->endpoint;
+    np_endpoint *ep = endpoint_current(self);
     if (!ep)
         Py_RETURN_NONE;
     PyObject *pending = NULL;
-    np_endpoint_retain(ep);
-    self->stopping++;
+    np_add32(&self->stopping, 1);
     stop_begin(ep);
     int done = 0;
     while (!done && !PyErr_Occurred()) {
@@ -193,8 +220,8 @@ PyObject *endpoint_stop(PyObject *op, PyObject *unused) {
         if (!done)
             PyErr_CheckSignals();
     }
-    self->stopping--;
-    if (self->listed && done && self->endpoint == ep && !np_endpoint_is_inside(ep))
+    np_add32(&self->stopping, (uint32_t)-1);
+    if (done && !np_endpoint_is_inside(ep) && is_still(self, ep))
         endpoint_unlist(self);
     np_endpoint_release(ep);
     if (pending && !PyErr_Occurred())
@@ -207,11 +234,10 @@ PyObject *endpoint_stop(PyObject *op, PyObject *unused) {
 }
 
 void endpoint_stop_quietly(endpoint_object *self, int64_t timeout_ns) {
-    np_endpoint *ep = self->endpoint;
+    np_endpoint *ep = endpoint_current(self);
     if (!ep)
         return;
     PyObject *pending = NULL;
-    np_endpoint_retain(ep);
     stop_begin(ep);
     stop_some(ep, timeout_ns, &pending);
     np_endpoint_release(ep);
@@ -241,19 +267,18 @@ int endpoint_timeout(PyObject *value, int64_t *out) {
 }
 
 static np_endpoint *running_endpoint(endpoint_object *self, const char *method) {
-    np_endpoint *ep = self->endpoint;
-    if (ep && np_endpoint_is_forked(ep)) {
+    np_endpoint *ep = endpoint_current(self);
+    if (ep && !np_endpoint_is_forked(ep) && !np_endpoint_has_stopped(ep))
+        return ep;
+    if (ep && np_endpoint_is_forked(ep))
         PyErr_Format(PyExc_RuntimeError, "%s(): the %s belongs to the parent process, and "
                      "can't be used in a child of fork", method, self->kind->noun);
-        return NULL;
-    }
-    if (!ep || np_endpoint_has_stopped(ep)) {
+    else
         PyErr_Format(PyExc_RuntimeError, "%s(): the %s is not running; start() it first", method,
                      self->kind->noun);
-        return NULL;
-    }
-    np_endpoint_retain(ep);
-    return ep;
+    if (ep)
+        np_endpoint_release(ep);
+    return NULL;
 }
 
 /* From here on this thread is a guest, which Ctrl-C wakes.  One that came
@@ -333,9 +358,11 @@ PyObject *endpoint_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
 
 PyObject *endpoint_quit(PyObject *op, PyObject *unused) {
     (void)unused;
-    np_endpoint *ep = ((endpoint_object *)op)->endpoint;
-    if (ep)
+    np_endpoint *ep = endpoint_current((endpoint_object *)op);
+    if (ep) {
         np_endpoint_quit(ep);
+        np_endpoint_release(ep);
+    }
     Py_RETURN_NONE;
 }
 

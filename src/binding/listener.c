@@ -217,11 +217,12 @@ static PyObject *listener_fileno(PyObject *op, PyObject *unused) {
         PyErr_SetString(PyExc_NotImplementedError, "this system has no descriptor for it");
         return NULL;
     }
-    if (np_door_is_closed(self->door)) {
+    intptr_t handle = np_door_handle(self->door);
+    if (handle == NP_NO_HANDLE) {
         np_error error = {.code = NP_E_CLOSED, .activity = NP_DOING_ACCEPT};
         return errors_raise(self->state, &error, PyBytes_AS_STRING(self->address));
     }
-    return PyLong_FromSsize_t(np_door_handle(self->door));
+    return PyLong_FromSsize_t(handle);
 }
 
 /* ---- attributes -------------------------------------------------------- */

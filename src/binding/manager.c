@@ -18,23 +18,35 @@ int config_server_owner(PyObject *value, bool *owner_only) {
 
 static PyObject *get_server_owner(PyObject *op, void *unused) {
     (void)unused;
-    if (((endpoint_object *)op)->config.owner_only)
+    endpoint_object *self = (endpoint_object *)op;
+    np_mutex_lock(&self->guard);
+    bool owner_only = self->config.owner_only;
+    np_mutex_unlock(&self->guard);
+    if (owner_only)
         return PyUnicode_FromString("user");
     Py_RETURN_NONE;
 }
 
 static int set_server_owner(PyObject *op, PyObject *value, void *unused) {
     (void)unused;
-    if (config_refuse_delete(value, "server_owner") < 0)
+    endpoint_object *self = (endpoint_object *)op;
+    bool owner_only;
+    if (config_refuse_delete(value, "server_owner") < 0
+        || config_server_owner(value, &owner_only) < 0)
         return -1;
-    return config_server_owner(value, &((endpoint_object *)op)->config.owner_only);
+    np_mutex_lock(&self->guard);
+    self->config.owner_only = owner_only;
+    np_mutex_unlock(&self->guard);
+    return 0;
 }
 
 static PyObject *get_reconnect_delay(PyObject *op, void *unused) {
     (void)unused;
-    const np_config *config = &((endpoint_object *)op)->config;
-    return Py_BuildValue("dd", (double)config->reconnect_min_ns / 1e9,
-                         (double)config->reconnect_max_ns / 1e9);
+    endpoint_object *self = (endpoint_object *)op;
+    np_mutex_lock(&self->guard);
+    int64_t least = self->config.reconnect_min_ns, most = self->config.reconnect_max_ns;
+    np_mutex_unlock(&self->guard);
+    return Py_BuildValue("dd", (double)least / 1e9, (double)most / 1e9);
 }
 
 static int set_reconnect_delay(PyObject *op, PyObject *value, void *unused) {
@@ -55,9 +67,11 @@ static int set_reconnect_delay(PyObject *op, PyObject *value, void *unused) {
                      "least before the most, not %R", value);
         return -1;
     }
-    np_config *config = &((endpoint_object *)op)->config;
-    config->reconnect_min_ns = (int64_t)(least * 1e9);
-    config->reconnect_max_ns = (int64_t)(most * 1e9);
+    endpoint_object *self = (endpoint_object *)op;
+    np_mutex_lock(&self->guard);
+    self->config.reconnect_min_ns = (int64_t)(least * 1e9);
+    self->config.reconnect_max_ns = (int64_t)(most * 1e9);
+    np_mutex_unlock(&self->guard);
     return 0;
 }
 
@@ -75,7 +89,10 @@ static PyGetSetDef getset[] = {
 /* ---- the manager ------------------------------------------------------- */
 
 static PyObject *open_manager(endpoint_object *self) {
-    return endpoint_open(self, &self->config, NULL);
+    np_mutex_lock(&self->guard);
+    np_config config = self->config;
+    np_mutex_unlock(&self->guard);
+    return endpoint_open(self, &config, NULL, NULL);
 }
 
 static const endpoint_kind manager_kind = {"ClientManager", "manager", getset, open_manager};
@@ -85,23 +102,28 @@ static PyObject *manager_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return endpoint_new(type, &manager_kind);
 }
 
-/* The first connect() starts it.  One that is being stopped stays that way, as
+/* The first connect() starts it; a reference to its endpoint.  One that is being stopped stays that way, as
  * its end would have to be waited for. */
-static int ensure_running(endpoint_object *self) {
-    np_endpoint *ep = self->endpoint;
+static np_endpoint *ensure_running(endpoint_object *self) {
+    np_endpoint *ep = endpoint_current(self);
     const char *why = NULL;
     if (ep && np_endpoint_is_forked(ep))
         why = "belongs to the parent process, and can't be used in a child of fork";
     else if (ep && !np_endpoint_is_running(ep)
-             && (self->stopping || !np_endpoint_has_stopped(ep)))
+             && (np_load32(&self->stopping) || !np_endpoint_has_stopped(ep)))
         why = "is stopping";
-    if (why) {
-        PyErr_Format(PyExc_RuntimeError, "connect(): the manager %s", why);
-        return -1;
-    }
+    if (ep)
+        np_endpoint_release(ep);
+    if (why)
+        return PyErr_Format(PyExc_RuntimeError, "connect(): the manager %s", why), NULL;
     PyObject *started = endpoint_start((PyObject *)self, NULL);
-    Py_XDECREF(started);
-    return started ? 0 : -1;
+    if (!started)
+        return NULL;
+    Py_DECREF(started);
+    ep = endpoint_current(self);
+    if (!ep)        /* another thread has stopped it, and starts it again */
+        PyErr_SetString(PyExc_RuntimeError, "connect(): the manager is stopping");
+    return ep;
 }
 
 static PyObject *raise_connect(endpoint_object *self, np_error *error, PyObject *name) {
@@ -123,19 +145,21 @@ static PyObject *start_connect(endpoint_object *self, PyObject *name, const char
     error.activity = NP_DOING_CONNECT;
     if (error.code != NP_OK)
         return raise_connect(self, &error, name);
-    if (ensure_running(self) < 0)
+    np_endpoint *ep = ensure_running(self);
+    if (!ep)
         return NULL;
     connection_object *c = self->aio
         ? aio_connection_new(self->state, self->bridge, self->aio->loop)
         : connection_new(self->state, self->state->client_connection_type, self->bridge);
     if (!c || PySet_Add(self->dialed, (PyObject *)c) < 0) {
+        np_endpoint_release(ep);
         Py_XDECREF(c);
         return NULL;
     }
     c->dialed = true;
     np_connection *connection;
-    np_code code = np_endpoint_connect(self->endpoint, encoded, timeout_ns, c, &connection,
-                                       &error);
+    np_code code = np_endpoint_connect(ep, encoded, timeout_ns, c, &connection, &error);
+    np_endpoint_release(ep);
     if (code == NP_OK) {
         c->connection = connection;     /* with the reference that came with it */
         return (PyObject *)c;

@@ -32,8 +32,12 @@ static PyObject *address(PyObject *module, PyObject *name) {
 static PyObject *stop_all(PyObject *module, PyObject *unused) {
     (void)unused;
     module_state *state = state_of_module(module);
-    while (state->running) {
-        endpoint_object *object = (endpoint_object *)Py_NewRef((PyObject *)state->running);
+    for (;;) {
+        np_mutex_lock(&state->lock);
+        endpoint_object *object = (endpoint_object *)Py_XNewRef((PyObject *)state->running);
+        np_mutex_unlock(&state->lock);
+        if (!object)
+            break;
         endpoint_unlist(object);
         endpoint_stop_quietly(object, EXIT_PATIENCE_NS);
         Py_DECREF(object);
@@ -45,6 +49,7 @@ static PyObject *stop_all(PyObject *module, PyObject *unused) {
 static PyObject *after_fork_in_child(PyObject *module, PyObject *unused) {
     (void)unused;
     module_state *state = state_of_module(module);
+    np_mutex_init(&state->lock);    /* a thread that is not here may have had it */
     while (state->running)
         endpoint_unlist(state->running);
     Py_RETURN_NONE;
@@ -166,6 +171,7 @@ static int add_types(PyObject *module, module_state *s) {
 
 static int exec(PyObject *module) {
     module_state *s = state_of_module(module);
+    np_mutex_init(&s->lock);
     s->str_operation = PyUnicode_InternFromString("operation");
     s->str_cookie = PyUnicode_InternFromString("cookie");
     s->str_blocking = PyUnicode_InternFromString("_asyncio_future_blocking");

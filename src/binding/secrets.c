@@ -20,9 +20,9 @@ static int load(module_state *s) {
         if (*wanted[i].slot)
             continue;
         PyObject *module = PyImport_ImportModule(wanted[i].module);
-        *wanted[i].slot = module ? PyObject_GetAttrString(module, wanted[i].name) : NULL;
+        PyObject *found = module ? PyObject_GetAttrString(module, wanted[i].name) : NULL;
         Py_XDECREF(module);
-        if (!*wanted[i].slot)
+        if (state_keep(s, wanted[i].slot, found) < 0)
             return -1;
     }
     return 0;

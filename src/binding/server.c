@@ -11,7 +11,8 @@ static const config_number numbers[] = {
 
 static PyObject *get_name(PyObject *op, void *unused) {
     (void)unused;
-    return Py_NewRef(((endpoint_object *)op)->name);
+    endpoint_object *self = (endpoint_object *)op;
+    return guarded_get(&self->guard, &self->name);
 }
 
 static int set_name(PyObject *op, PyObject *value, void *unused) {
@@ -25,13 +26,14 @@ static int set_name(PyObject *op, PyObject *value, void *unused) {
         PyErr_Format(PyExc_TypeError, "name must be a str or a path, not %R", value);
         return -1;
     }
-    Py_XSETREF(((endpoint_object *)op)->name, name);
+    guarded_set(&((endpoint_object *)op)->guard, &((endpoint_object *)op)->name, name);
     return 0;
 }
 
 static PyObject *get_access(PyObject *op, void *unused) {
     (void)unused;
-    return Py_NewRef(((endpoint_object *)op)->access);
+    endpoint_object *self = (endpoint_object *)op;
+    return guarded_get(&self->guard, &self->access);
 }
 
 static int access_refused(PyObject *value) {
@@ -94,9 +96,17 @@ int config_access(np_config *config, PyObject *value) {
 static int set_access(PyObject *op, PyObject *value, void *unused) {
     (void)unused;
     endpoint_object *self = (endpoint_object *)op;
-    if (config_refuse_delete(value, "access") < 0 || config_access(&self->config, value) < 0)
+    np_config config = {0};
+    if (config_refuse_delete(value, "access") < 0 || config_access(&config, value) < 0)
         return -1;
-    Py_XSETREF(self->access, Py_NewRef(value));
+    Py_INCREF(value);
+    np_mutex_lock(&self->guard);
+    PyObject *old = self->access;
+    self->access = value;
+    self->config.access = config.access;
+    self->config.access_mode = config.access_mode;
+    np_mutex_unlock(&self->guard);
+    Py_XDECREF(old);
     return 0;
 }
 
@@ -105,10 +115,21 @@ static int set_access(PyObject *op, PyObject *value, void *unused) {
 static PyObject *get_address(PyObject *op, void *unused) {
     (void)unused;
     endpoint_object *self = (endpoint_object *)op;
-    if (self->endpoint && np_endpoint_is_running(self->endpoint))
-        return PyUnicode_DecodeFSDefault(np_endpoint_address(self->endpoint));
+    np_endpoint *ep = endpoint_current(self);
+    PyObject *address = NULL;
+    bool running = ep && np_endpoint_is_running(ep);
+    if (running)
+        address = PyUnicode_DecodeFSDefault(np_endpoint_address(ep));
+    if (ep)
+        np_endpoint_release(ep);
+    if (running)
+        return address;
     PyObject *module = PyType_GetModuleByDef(Py_TYPE(op), &npipes_module);
-    return module ? PyObject_CallMethod(module, "address", "O", self->name) : NULL;
+    PyObject *name = guarded_get(&self->guard, &self->name);
+    if (module)
+        address = PyObject_CallMethod(module, "address", "O", name);
+    Py_XDECREF(name);
+    return address;
 }
 
 static PyGetSetDef getset[] = {
@@ -129,12 +150,15 @@ static PyGetSetDef getset[] = {
 
 static PyObject *open_server(endpoint_object *self) {
     PyObject *encoded = NULL, *result = NULL;
+    np_mutex_lock(&self->guard);
     np_config config = self->config;
-    if (config_access_text(&config, self->access) < 0)
-        return NULL;
-    if (PyUnicode_FSConverter(self->name, &encoded))
-        result = endpoint_open(self, &config, PyBytes_AS_STRING(encoded));
+    PyObject *access = Py_NewRef(self->access), *name = Py_NewRef(self->name);
+    np_mutex_unlock(&self->guard);
+    if (config_access_text(&config, access) == 0 && PyUnicode_FSConverter(name, &encoded))
+        result = endpoint_open(self, &config, name, PyBytes_AS_STRING(encoded));
     Py_XDECREF(encoded);
+    Py_DECREF(access);
+    Py_DECREF(name);
     return result;
 }
 

@@ -6,7 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "atomic.h"
 #include "npipes.h"
+#include "sync.h"
 
 typedef struct bridge bridge;
 typedef struct aio aio;
@@ -29,7 +31,9 @@ typedef struct module_state {
     /* Of npipes.payload and pickle, once reader_prepare was called. */
     PyObject *payload_error, *payload_dumps, *payload_usual, *pickle_loads;
     PyTypeObject *payload_name, *payload_reading;
-    bool expects_large;                 /* host_expect_large_messages was called */
+    np_atomic_u32 expects_large;        /* host_expect_large_messages was called */
+    np_mutex lock;                      /* guards running, `listed` and next_running of each, and
+                                           the first time of what is imported when it is needed */
     endpoint_object *running;           /* every started one; a list through next_running */
 } module_state;
 
@@ -41,6 +45,44 @@ static inline module_state *state_of_module(PyObject *module) {
 
 /* The state behind an instance of one of our types or of a subclass. */
 module_state *state_of(PyObject *instance);
+
+/* ---- guards ------------------------------------------------------------ */
+
+/* An object's guard is held for a moment only, and nothing of Python's runs
+ * meanwhile: it is there for interpreters without a GIL, and says what belongs
+ * together for the others. */
+
+/* A new reference to what a guarded field has, or NULL. */
+static inline PyObject *guarded_get(np_mutex *guard, PyObject *const *field) {
+    np_mutex_lock(guard);
+    PyObject *value = Py_XNewRef(*field);
+    np_mutex_unlock(guard);
+    return value;
+}
+
+/* Takes over the reference to value, which may be NULL. */
+static inline void guarded_set(np_mutex *guard, PyObject **field, PyObject *value) {
+    np_mutex_lock(guard);
+    PyObject *old = *field;
+    *field = value;
+    np_mutex_unlock(guard);
+    Py_XDECREF(old);
+}
+
+/* Keeps what was imported, takes over the reference.  Another thread may have been
+ * faster; that one's is kept then.  -1: value is NULL. */
+static inline int state_keep(module_state *state, PyObject **slot, PyObject *value) {
+    if (!value)
+        return -1;
+    np_mutex_lock(&state->lock);
+    bool first = !*slot;
+    if (first)
+        *slot = value;
+    np_mutex_unlock(&state->lock);
+    if (!first)
+        Py_DECREF(value);
+    return 0;
+}
 
 /* ---- events ------------------------------------------------------------ */
 
@@ -76,23 +118,42 @@ typedef struct endpoint_kind {
 struct endpoint_object {
     PyObject_HEAD
     PyObject *weakrefs;
+    /* -- constant -- */
     module_state *state;
     const endpoint_kind *kind;
-    PyObject *name, *access;            /* a Server's */
-    np_config config;
-    PyObject *authkey;                  /* bytes, or NULL: the parameter, */
-    PyObject *key;                      /* and what the current run has */
-    PyObject *on[HANDLER_COUNT];        /* as given */
-    handler resolved[HANDLER_COUNT];    /* as start() found them */
     PyObject *live;                     /* set of the connections that are connected */
     PyObject *dialed;                   /* set of those connect() made, until they end for good */
-    np_endpoint *endpoint;              /* of the current run, or NULL */
     bridge *bridge;                     /* host of this object's endpoints */
-    aio *aio;                           /* the event loop's side, or NULL */
-    bool starting, listed;
-    unsigned stopping;                  /* threads inside stop() */
+    aio *aio;                           /* the event loop's side, or NULL; from before start() on */
+    /* -- guard -- */
+    np_mutex guard;
+    PyObject *name, *access;            /* a Server's */
+    np_config config;
+    PyObject *authkey;                  /* bytes, or NULL: the parameter */
+    PyObject *on[HANDLER_COUNT];        /* as given */
+    handler resolved[HANDLER_COUNT];    /* as start() found them */
+    np_endpoint *endpoint;              /* of the current run, or NULL */
+    /* -- atomic -- */
+    np_atomic_u32 handled;              /* bits: resolved has one */
+    np_atomic_u32 changes;              /* of resolved */
+    np_atomic_u32 starting;             /* a thread is inside start() */
+    np_atomic_u32 stopping;             /* threads inside stop() */
+    /* -- of the thread inside start(), then constant while it runs -- */
+    PyObject *key;                      /* the current run's authkey */
+    /* -- state->lock -- */
+    bool listed;
     endpoint_object *next_running;
 };
+
+/* A reference to the endpoint of the current run, or of the last one; NULL: there
+ * was none. */
+np_endpoint *endpoint_current(endpoint_object *self);
+/* One of resolved; the reference to its callable is the caller's.  NULL: none. */
+handler endpoint_handler(endpoint_object *self, handler_index i);
+
+static inline bool endpoint_handles(const endpoint_object *self, handler_index i) {
+    return np_load32(&self->handled) >> i & 1;
+}
 
 extern PyType_Spec endpoint_spec;
 extern PyGetSetDef endpoint_getset[];
@@ -105,8 +166,10 @@ PyObject *endpoint_run(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *endpoint_dispatch(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *endpoint_quit(PyObject *self, PyObject *unused);
 PyObject *endpoint_fileno(PyObject *self, PyObject *unused);
-/* A run that listens on `name`, or, where that is NULL, only connects. */
-PyObject *endpoint_open(endpoint_object *self, const np_config *config, const char *name);
+/* A run that listens on `name`, or, where that is NULL, only connects.  The caller
+ * keeps name, encoded and the texts of config, which the object may change meanwhile. */
+PyObject *endpoint_open(endpoint_object *self, const np_config *config, PyObject *name,
+                        const char *encoded);
 /* Stops without raising; at interpreter exit it does not wait for ever. */
 void endpoint_stop_quietly(endpoint_object *self, int64_t timeout_ns);
 /* Re-reads one handler while the endpoint runs. */
@@ -169,8 +232,11 @@ typedef struct connection_object {
     np_connection *connection;
     bridge *bridge;
     bool dialed;                        /* a client's */
+    PyObject *custom_data;              /* Python's own way to a member guards it */
+    /* -- guard -- */
+    np_mutex guard;
     unsigned lives;                     /* how often it was connected before */
-    PyObject *custom_data, *error, *peer;
+    PyObject *error, *peer;
 } connection_object;
 
 extern PyType_Spec connection_spec;

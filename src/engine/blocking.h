@@ -73,8 +73,8 @@ void np_channel_close(np_channel *c);
 /* Closes and frees.  A message's owner is the host's to release first. */
 void np_channel_free(np_channel *c);
 bool np_channel_is_closed(np_channel *c);
-/* Of a channel that is open. */
-intptr_t np_channel_handle(const np_channel *c);
+enum { NP_NO_HANDLE = -1 };         /* of what is closed */
+intptr_t np_channel_handle(np_channel *c);
 void np_channel_set_max_message_size(np_channel *c, uint64_t size);
 uint64_t np_channel_max_message_size(const np_channel *c);
 
@@ -122,10 +122,14 @@ np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count,
                         np_error *error);
 /* Waits until a receive would find something: a message, a part, the end. */
 np_code np_channel_poll(np_channel *c, np_wait *wait, np_error *error);
+/* The next four are about what came so far.  While another thread receives, or
+ * when the channel is closed, they say no, and change nothing. */
 /* Whether something waits in the channel itself, which the system can't tell of. */
-bool np_channel_holds(const np_channel *c);
+bool np_channel_holds(np_channel *c);
+/* A message has come in part. */
+bool np_channel_is_partial(np_channel *c);
 /* Windows: a wait had to take an empty message out of the pipe to see it. */
-bool np_channel_took_empty(const np_channel *c);
+bool np_channel_took_empty(np_channel *c);
 void np_channel_set_took_empty(np_channel *c, bool took);
 
 /* ---- sending ----------------------------------------------------------- */
@@ -162,7 +166,8 @@ void np_door_close(np_door *door);
 /* Closes and frees. */
 void np_door_free(np_door *door);
 bool np_door_is_closed(np_door *door);
-/* Linux: a descriptor that is readable while a client waits; else 0. */
-intptr_t np_door_handle(const np_door *door);
+/* Linux: a descriptor that is readable while a client waits; else 0.  NP_NO_HANDLE
+ * when it is closed. */
+intptr_t np_door_handle(np_door *door);
 
 #endif

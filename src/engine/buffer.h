@@ -5,6 +5,8 @@
 #include "atomic.h"
 #include "npipes.h"
 
+/* Constant but for refs while there are several references; of the only one's
+ * owner before and after. */
 struct np_buffer {
     np_atomic_u32 refs;
     uint8_t *data;

@@ -38,7 +38,7 @@ np_code np_channel_new(const np_wire *wire, np_channel **out, np_error *error) {
         return fail(error, NP_DOING_CONNECT, NP_E_MEMORY, 0);
     }
     c->wire = *wire;
-    c->max_message_size = 64 << 20;
+    np_store64(&c->max_message_size, 64 << 20);
     np_gate_init(&c->gate);
     np_fork_watch_add(&c->fork, forked);
     *out = c;
@@ -124,11 +124,20 @@ void np_channel_free(np_channel *c) {
 
 bool np_channel_is_closed(np_channel *c) { return np_gate_is_closed(&c->gate); }
 
-intptr_t np_channel_handle(const np_channel *c) { return np_wire_handle(&c->wire); }
+intptr_t np_channel_handle(np_channel *c) {
+    np_mutex_lock(&c->gate.lock);
+    intptr_t handle = c->gate.closed ? NP_NO_HANDLE : np_wire_handle(&c->wire);
+    np_mutex_unlock(&c->gate.lock);
+    return handle;
+}
 
-void np_channel_set_max_message_size(np_channel *c, uint64_t size) { c->max_message_size = size; }
+void np_channel_set_max_message_size(np_channel *c, uint64_t size) {
+    np_store64(&c->max_message_size, size);
+}
 
-uint64_t np_channel_max_message_size(const np_channel *c) { return c->max_message_size; }
+uint64_t np_channel_max_message_size(const np_channel *c) {
+    return np_load64(&c->max_message_size);
+}
 
 /* ---- turns ------------------------------------------------------------- */
 
@@ -249,8 +258,9 @@ np_code np_channel_receive(np_channel *c, np_wait *wait, uint64_t limit, np_erro
         if (code != NP_OK)
             return code;
     }
-    if (limit > c->max_message_size)
-        limit = c->max_message_size;
+    uint64_t most = np_load64(&c->max_message_size);
+    if (limit > most)
+        limit = most;
     if (in->expected > limit) {
         fail(error, NP_DOING_RECEIVE, NP_E_TOO_LARGE, 0);
         error->value = in->expected;
@@ -300,8 +310,8 @@ np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count,
     if (!c->chunk && !(c->chunk = malloc(NP_CHANNEL_CHUNK)))
         return fail(error, NP_DOING_RECEIVE, NP_E_MEMORY, 0);
     int os = 0;
-    np_code code = np_wire_take(&c->wire, c->chunk, NP_CHANNEL_CHUNK, c->max_message_size, out,
-                                max, count, &os);
+    np_code code = np_wire_take(&c->wire, c->chunk, NP_CHANNEL_CHUNK,
+                                np_load64(&c->max_message_size), out, max, count, &os);
     if (code != NP_OK)
         return broken(c, code, os, 0, 0, error);
     if (*count) {
@@ -311,18 +321,52 @@ np_code np_channel_take(np_channel *c, np_slice *out, size_t max, size_t *count,
     return NP_OK;
 }
 
-bool np_channel_took_empty(const np_channel *c) { return np_wire_holds(&c->wire); }
+/* ---- looking without the turn ------------------------------------------ */
 
-void np_channel_set_took_empty(np_channel *c, bool took) { np_wire_set_holds(&c->wire, took); }
+/* What belongs to the receiving turn may be looked at: this thread has it, or
+ * nobody does, nor gets it while the gate's lock is held. */
+static bool may_look_locked(const np_channel *c) {
+    return c->receiving.taken ? c->receiving.owner == np_thread_id() : !c->gate.closed;
+}
 
-bool np_channel_holds(const np_channel *c) {
+static bool holds(const np_channel *c) {
     const np_incoming *in = &c->in;
     return c->end.code != NP_OK || np_wire_holds(&c->wire)
            || (in->known && (!NP_LINK_FRAMED || in->arrived == in->expected));
 }
 
+bool np_channel_holds(np_channel *c) {
+    np_mutex_lock(&c->gate.lock);
+    bool held = may_look_locked(c) && holds(c);
+    np_mutex_unlock(&c->gate.lock);
+    return held;
+}
+
+bool np_channel_is_partial(np_channel *c) {
+    np_mutex_lock(&c->gate.lock);
+    bool partial = may_look_locked(c) && (c->in.known || c->in.header_size);
+    np_mutex_unlock(&c->gate.lock);
+    return partial;
+}
+
+bool np_channel_took_empty(np_channel *c) {
+    np_mutex_lock(&c->gate.lock);
+    bool took = may_look_locked(c) && np_wire_holds(&c->wire);
+    np_mutex_unlock(&c->gate.lock);
+    return took;
+}
+
+void np_channel_set_took_empty(np_channel *c, bool took) {
+    np_mutex_lock(&c->gate.lock);
+    if (may_look_locked(c))
+        np_wire_set_holds(&c->wire, took);
+    np_mutex_unlock(&c->gate.lock);
+}
+
+/* ---- polling ------------------------------------------------------------ */
+
 np_code np_channel_poll(np_channel *c, np_wait *wait, np_error *error) {
-    if (np_channel_holds(c))
+    if (holds(c))
         return NP_OK;
     np_code code = np_gate_arm(&c->gate, wait, error);
     int os = 0;

@@ -16,10 +16,12 @@ enum {
 
 struct np_channel {
     np_gate gate;
-    np_turn receiving, sending;
-    np_wire wire;
+    np_turn receiving, sending;     /* the gate's lock */
+    np_wire wire;                   /* what a direction needs of it: with its turn.  Closed by the
+                                       last one out of a gate that is shut, so it is there for who
+                                       is inside, and for who holds the lock of one that is open */
     np_fork_watch fork;
-    uint64_t max_message_size;
+    np_atomic_u64 max_message_size;
     np_atomic_u32 asked;            /* nothing was received since the last send */
     /* With the receiving turn. */
     np_incoming in;

@@ -1,6 +1,6 @@
 /* A connection's life: states, failures and the close protocol, on the thread
  * that is the connection's poller.  What other threads call is in
- * connection_calls.c. */
+ * connection_calls.c.  The model's connection.pml has the same functions. */
 #include <stdlib.h>
 #include <string.h>
 

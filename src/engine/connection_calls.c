@@ -1,5 +1,5 @@
 /* What any thread may do with a connection: post requests to its poller, and
- * the functions of npipes.h. */
+ * the functions of npipes.h.  In the model such a thread is the process User. */
 #include <stdlib.h>
 
 #include "internal.h"

@@ -1,6 +1,6 @@
 /* Batches to the host.  Order of a batch's end: deliver, flush what the host
  * wrote, then pump every connection the batch touched, so that reading goes on
- * only after it is known how much waits to go out. */
+ * only after it is known how much waits to go out.  It is the model's `deliver`. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -8,8 +8,8 @@ _Static_assert(NP_LOBBY_SIZE + 1 <= NP_WIRES_WAITED, "a lobby is waited for at o
 
 struct np_door {
     np_gate gate;
-    np_turn accepting;
-    np_wire_listener listener;
+    np_turn accepting;          /* the gate's lock */
+    np_wire_listener listener;  /* with the turn; as a channel's wire otherwise */
     np_lobby lobby;             /* with the turn */
     np_fork_watch fork;
 };
@@ -126,4 +126,9 @@ void np_door_free(np_door *door) {
 
 bool np_door_is_closed(np_door *door) { return np_gate_is_closed(&door->gate); }
 
-intptr_t np_door_handle(const np_door *door) { return np_wire_listener_handle(&door->listener); }
+intptr_t np_door_handle(np_door *door) {
+    np_mutex_lock(&door->gate.lock);
+    intptr_t handle = door->gate.closed ? NP_NO_HANDLE : np_wire_listener_handle(&door->listener);
+    np_mutex_unlock(&door->gate.lock);
+    return handle;
+}

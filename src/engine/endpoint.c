@@ -29,8 +29,7 @@ static void worker_close(np_worker *w) {
     np_port_close(&w->port);
 }
 
-static np_code worker_open(np_endpoint *ep, unsigned index, np_error *error) {
-    np_worker *w = &ep->workers[index];
+static np_code worker_open(np_endpoint *ep, np_worker *w, unsigned index, np_error *error) {
     w->endpoint = ep;
     w->index = index;
     w->time = ep->config.time;
@@ -152,18 +151,24 @@ void np_endpoint_release(np_endpoint *ep) {
 
 /* ---- starting ---------------------------------------------------------- */
 
+/* Threads that know of the endpoint already find all of its workers, or none. */
 static np_code open_resources(np_endpoint *ep, np_error *error) {
     np_code code = NP_OK;
     /* Marshalled events run one at a time, so one poller does all there is. */
     unsigned count = ep->config.marshalled || !ep->config.threads ? 1 : ep->config.threads;
-    ep->workers = calloc(count, sizeof *ep->workers);
-    if (!ep->workers)
+    unsigned opened = 0;
+    np_worker *workers = calloc(count, sizeof *workers);
+    if (!workers)
         return NP_E_MEMORY;
-    while (ep->worker_count < count && code == NP_OK) {
-        code = worker_open(ep, ep->worker_count, error);
+    while (opened < count && code == NP_OK) {
+        code = worker_open(ep, &workers[opened], opened, error);
         if (code == NP_OK)
-            ep->worker_count++;
+            opened++;
     }
+    np_mutex_lock(&ep->lock);
+    ep->workers = workers;
+    ep->worker_count = opened;
+    np_mutex_unlock(&ep->lock);
     return code;
 }
 
@@ -188,7 +193,9 @@ static np_code undo_start(np_endpoint *ep, int os, np_error *error) {
     for (unsigned i = 0; i < ep->worker_count; i++)
         if (ep->workers[i].started)
             np_thread_join(ep->workers[i].thread);
+    np_mutex_lock(&ep->lock);
     ep->joining = ep->threads_joined = true;
+    np_mutex_unlock(&ep->lock);
     discard_slots(ep);
     np_store32(&ep->phase, NP_PHASE_STOPPED);
     return NP_E_SYSTEM;
@@ -196,7 +203,9 @@ static np_code undo_start(np_endpoint *ep, int os, np_error *error) {
 
 /* READY is the first event of the first drive, for which the port is readable. */
 static void start_driven(np_endpoint *ep) {
+    np_mutex_lock(&ep->lock);
     ep->joined = ep->worker_count;
+    np_mutex_unlock(&ep->lock);
     np_store32(&ep->ready, 1);
     np_port_wake(&ep->workers[0].port);
 }
@@ -217,7 +226,9 @@ static np_code start_workers(np_endpoint *ep, np_error *error) {
 
 /* Runs the workers and waits until all are there. */
 static np_code run(np_endpoint *ep, np_error *error) {
+    np_mutex_lock(&ep->lock);
     ep->starting = true;
+    np_mutex_unlock(&ep->lock);
     np_store32(&ep->phase, NP_PHASE_RUNNING);
     np_code code = NP_OK;
     if (ep->config.driven)
@@ -242,8 +253,10 @@ np_code np_endpoint_listen(np_endpoint *ep, const char *name, np_error *error) {
     if (!is_new(ep, error))
         return NP_E_STATE;
     np_code code = np_address(name, ep->address, sizeof ep->address, error);
-    if (code == NP_OK)
+    if (code == NP_OK) {
+        np_store32(&ep->addressed, 1);
         code = open_resources(ep, error);
+    }
     error->activity = NP_DOING_START;
     if (code != NP_OK)
         return code;
@@ -325,13 +338,15 @@ bool np_endpoint_is_forked(const np_endpoint *ep) { return np_load32(&ep->forked
 
 void np_endpoint_want_sent(np_endpoint *ep, bool want) { np_store32(&ep->want_sent, want); }
 
-const char *np_endpoint_address(const np_endpoint *ep) { return ep->address; }
+const char *np_endpoint_address(const np_endpoint *ep) {
+    return np_load32(&ep->addressed) ? ep->address : "";
+}
 
 intptr_t np_endpoint_waitable(np_endpoint *ep) {
     if (np_load32(&ep->forked))
         return -1;
     np_mutex_lock(&ep->lock);
-    bool open = ep->config.marshalled && !ep->closed;
+    bool open = ep->config.marshalled && !ep->closed && ep->worker_count;
     intptr_t waitable = !open ? -1
                         : ep->config.driven ? np_port_waitable(&ep->workers[0].port)
                         : np_signal_waitable(&ep->backlog.signal);
@@ -386,6 +401,7 @@ void np_endpoint_stats(np_endpoint *ep, np_stats *out) {
     *out = (np_stats){.connections_total = np_load64(&ep->connections_total)};
     if (np_load32(&ep->forked))
         return;
+    np_mutex_lock(&ep->lock);
     for (unsigned i = 0; i < ep->worker_count; i++) {
         np_worker *w = &ep->workers[i];
         out->messages_in += np_load64(&w->messages_in);
@@ -394,7 +410,6 @@ void np_endpoint_stats(np_endpoint *ep, np_stats *out) {
         out->bytes_out += np_load64(&w->bytes_out);
         out->errors += np_load64(&w->errors);
     }
-    np_mutex_lock(&ep->lock);
     out->connections = ep->connection_count - ep->greeting_count;
     for (np_node *n = ep->connections.next; n != &ep->connections; n = n->next)
         out->queued_bytes += np_connection_pending(NP_ENTRY(n, np_connection, registry));

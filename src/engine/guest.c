@@ -1,6 +1,7 @@
 /* Guests: threads of the host inside run, dispatch or stop.  A guest of a
  * marshalled endpoint is itself the poller, so that nothing is handed from
- * thread to thread; the worker's thread stands back meanwhile. */
+ * thread to thread; the worker's thread stands back meanwhile.  The model of it
+ * is lease.pml, with the processes Worker, Guest and Stop. */
 #include "internal.h"
 
 enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */
@@ -287,9 +288,11 @@ static bool wait_stopped(np_endpoint *ep, void *thread, int64_t end) {
         while ((!np_endpoint_has_stopped(ep) || np_load32(&ep->dispatching)) && remaining(end) != 0
                && !(ep->config.marshalled && !np_load32(&ep->dispatching)))
             np_cond_wait_for(&ep->ended, &ep->lock, remaining(end));
-        bool stopped = np_endpoint_has_stopped(ep) && !np_load32(&ep->dispatching);
         np_mutex_unlock(&ep->lock);
-        if (stopped && !np_delivery_backlog_count(ep))
+        /* In this order: when it has stopped nothing is added to the backlog, and
+         * whoever took the last of it is claimed until that is delivered. */
+        if (np_endpoint_has_stopped(ep) && !np_delivery_backlog_count(ep)
+            && !np_load32(&ep->dispatching))
             return true;
         if (remaining(end) == 0)
             return false;

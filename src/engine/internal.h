@@ -15,9 +15,29 @@
  *
  * Lock order: endpoint->lock, connection->lock, then one of the leaves
  * (worker->post_lock, worker->wake_lock, backlog.lock, trash_lock, locks inside
- * a platform).  The
- * host's lock (the GIL) is never waited for with any of them held, so a host
- * may call the engine with its own lock held.
+ * a platform).  The host's lock (the GIL) is never waited for with any of them
+ * held, so a host may call the engine with its own lock held.  lease.lock is
+ * taken with none of them held, and none is taken inside it.
+ *
+ * What guards a field.  Nothing here relies on the host's lock.  Each structure
+ * says for every field, or for a group of them, which of these it is:
+ *
+ *   constant     written before other threads can know of it, read by all
+ *   a lock       its name; read and written with it held, but where said
+ *   atomic       np_atomic_*
+ *   poller only  of the worker: handed on with the lease, or by `dispatching`
+ *   starter's    written by the thread inside np_endpoint_listen or _open before
+ *                `starting` ends; read after that, by those who join
+ *
+ * Whoever drops the last reference is alone, and needs none of them.
+ *
+ * tests/model/close.pml, and lease.pml beside it, are models of this protocol
+ * that a checker searches through.  Their names are those of the engine: the
+ * processes Worker (np_worker_main), User (any other thread with a reference),
+ * Stop (np_endpoint_stop_begin and np_endpoint_stop_wait), Guest (a thread in
+ * run or dispatch) and Quit; the states of np_state and np_phase; the requests,
+ * R_OPEN for NP_REQUEST_OPEN; fields and functions.  What is changed here is
+ * changed there.
  */
 #ifndef NP_INTERNAL_H
 #define NP_INTERNAL_H
@@ -51,6 +71,7 @@ typedef struct np_batch np_batch;
 typedef struct np_timer np_timer;
 typedef void np_timer_fire(np_timer *timer, np_batch *batch);
 
+/* Poller only. */
 struct np_timer {
     np_node node;
     int64_t deadline;
@@ -71,6 +92,10 @@ struct np_timer {
  *             or the linger time to end
  *   ABORTING  operations are cancelled; waits for the last to complete
  *   CLOSED    the link is closed, DISCONNECTED is in a batch
+ *
+ * The model has those from OPENING on, but GREETING, as `state`; beside it what
+ * the host was `told`: NOTHING, CONNECTED_DUE (in a batch), CONNECTED_SEEN
+ * (delivered), DISCONNECTED_DUE, DISCONNECTED_SEEN.
  */
 typedef enum np_state {
     NP_STATE_DIALING,
@@ -96,14 +121,14 @@ enum {
     NP_REQUEST_CROWDED = 512    /* it should make room for another one's handshake */
 };
 
-/* A broadcast that the connection could not take. */
+/* A broadcast that the connection could not take.  In a list of connection->lock. */
 typedef struct np_refusal {
     struct np_refusal *next;
     np_error error;
     void *cookie;
 } np_refusal;
 
-/* A read() that waits for its message. */
+/* A read() that waits for its message.  Likewise. */
 typedef struct np_read_request {
     struct np_read_request *next;
     void *cookie;
@@ -113,9 +138,10 @@ typedef struct np_read_request {
 typedef struct np_client {
     char *address;                  /* constant */
     int64_t timeout_ns;             /* constant */
-    np_dial dial;                   /* changed with endpoint->lock held, by the poller */
-    bool outstanding;               /* the dial has yet to complete; likewise */
-    bool has_link;                  /* connection->link is one; likewise */
+    /* -- written by the poller with endpoint->lock held (for fork), read by it -- */
+    np_dial dial;
+    bool outstanding;               /* the dial has yet to complete */
+    bool has_link;                  /* connection->link is one */
     /* -- poller only -- */
     bool expired;                   /* the deadline cancelled the dial */
     bool reported;                  /* the failure of this time without connection was */
@@ -148,12 +174,17 @@ struct np_connection {
     np_atomic_u64 pending;          /* bytes in the outbox */
     np_atomic_u64 backlog;          /* bytes in events not yet delivered */
     np_atomic_u32 paused;           /* by the host */
+    /* -- constant -- */
     np_endpoint *endpoint;
     np_worker *worker;
     np_client *client;              /* NULL: a server's */
-    np_greeting *greeting;          /* NULL: none is to be made, or it is over */
-    void *user;
-    np_connection *dirty_next;      /* batch's */
+    /* -- */
+    np_greeting *greeting;          /* NULL: none is to be made, or it is over.  Set with
+                                       endpoint->lock held, by whoever admits it, then by the
+                                       poller, which reads it without */
+    void *user;                     /* of the thread that delivers its events; before the first
+                                       of them, of np_endpoint_connect */
+    np_connection *dirty_next;      /* of the batch in whose list it is; while dirty */
 
     /* -- poller only -- */
     np_connection *touched_next;
@@ -170,7 +201,7 @@ struct np_connection {
     np_operation read_op;
 
     /* -- guarded by lock -- */
-    bool linked;                    /* link may be written to */
+    bool linked;                    /* link may be written to, and asked */
     bool aborted;                   /* operations were cancelled; none may start */
     bool writing;                   /* write_op is outstanding */
     bool write_closed;              /* no more writes are accepted */
@@ -179,14 +210,17 @@ struct np_connection {
     bool dirty;                     /* in batch->dirty; changed by who delivers that batch */
     np_error write_error;
     np_outbox out;
-    np_link link;
+    np_link link;                   /* while linked; else the poller's, which opens and closes it
+                                       with endpoint->lock held (for fork).  What a platform keeps
+                                       in it for reads is poller only */
     np_operation write_op;
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
     bool refusal_lost;              /* there was no memory for one */
+    np_error error;                 /* the first failure; code NP_OK: none.  Written by the poller,
+                                       which reads it without */
 
     /* -- poller only -- */
-    np_error error;                 /* the first failure; code NP_OK: none; set under lock */
     np_timer timer;
     uint8_t header[NP_HEADER_MAX];
     const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
@@ -196,13 +230,13 @@ struct np_connection {
     /* continuous_read=false: messages that no read() has asked for yet. */
     np_buffer *held, **held_tail;
 
-    np_connection *posted_next;     /* guarded by worker->post_lock */
-    np_node registry;               /* guarded by endpoint->lock */
+    np_connection *posted_next;     /* worker->post_lock; of a list that was taken, the poller's */
+    np_node registry;               /* endpoint->lock */
 };
 
 /* ---- batch ------------------------------------------------------------- */
 
-/* What one poll produced.  Belongs to the thread that polls or dispatches. */
+/* What one poll produced.  All of it belongs to the thread that polls or dispatches. */
 struct np_batch {
     np_worker *worker;
     np_endpoint *endpoint;
@@ -222,33 +256,38 @@ struct np_batch {
 /* ---- worker ------------------------------------------------------------ */
 
 struct np_worker {
+    /* -- constant -- */
     np_endpoint *endpoint;
     unsigned index;
-    np_port port;
+    const np_time_source *time;     /* what timers go by; NULL: the system's */
+    np_port port;                   /* what it is made of guards itself; closed when it has `ended` */
+    /* -- starter's -- */
     np_thread thread;
-    bool started;
-    np_batch batch;                 /* of whoever polls */
+    bool started;                   /* thread is one */
+    /* -- poller only -- */
+    np_batch batch;
     np_completion completions[NP_COMPLETIONS];
-    np_chunk_pool chunks;           /* poller only */
-    np_list timers;                 /* by deadline; poller only */
+    np_chunk_pool chunks;
+    np_list timers;                 /* by deadline */
     np_list message_timers;         /* likewise; all have the same delay */
-    const np_time_source *time;     /* what they go by; NULL: the system's */
-    uint64_t random;                /* state of the jitter's generator; poller only */
-    bool stopping;                  /* poller only: has begun to end its connections */
-    np_atomic_u32 drained;          /* nothing is left; the poller may end */
-    np_atomic_u32 stop_posted;
-    size_t live;                    /* connections not yet CLOSED; endpoint->lock */
-    size_t armed;                   /* instances bound to it; endpoint->lock */
-
+    uint64_t random;                /* state of the jitter's generator */
+    bool stopping;                  /* has begun to end its connections */
+    /* -- endpoint->lock -- */
+    size_t live;                    /* connections not yet CLOSED */
+    size_t armed;                   /* instances bound to it */
+    /* -- post_lock -- */
     np_mutex post_lock;
     np_connection *posted, **posted_tail;
-    np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
     bool closed;                    /* the poller has ended; nothing is posted any more */
+    /* -- atomic -- */
+    np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
+    np_atomic_u32 drained;          /* nothing is left; the poller may end */
+    np_atomic_u32 stop_posted;
     np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
-    /* Not post_lock, which a poller that was woken takes at once. */
+    /* -- wake_lock: not post_lock, which a poller that was woken takes at once -- */
     np_mutex wake_lock;
-    bool ended;                     /* the port is not woken any more; guarded by wake_lock */
-
+    bool ended;                     /* the port is not woken any more */
+    /* -- atomic -- */
     np_atomic_u64 messages_in, messages_out, bytes_in, bytes_out, errors;
 };
 
@@ -263,9 +302,9 @@ typedef enum np_phase {
 
 /* One wait for one client. */
 typedef struct np_slot {
-    np_instance instance;
-    np_node node;                   /* endpoint->slots, or spare_slots */
-    np_worker *worker;
+    np_instance instance;           /* the platform's until it completes, then the poller's */
+    np_node node;                   /* endpoint->slots, or spare_slots; endpoint->lock */
+    np_worker *worker;              /* constant while armed */
 } np_slot;
 
 /* Who polls the one worker's port of a marshalled endpoint: the worker's
@@ -273,50 +312,57 @@ typedef struct np_slot {
 typedef struct np_lease {
     np_mutex lock;
     np_cond changed;
-    bool worker_polls;
-    np_atomic_u32 guests;           /* inside or waiting to be; changed under lock */
+    bool worker_polls;              /* lock */
+    np_atomic_u32 guests;           /* inside or waiting to be; written with lock held */
 } np_lease;
 
 /* Events of a marshalled endpoint that no guest was there to take. */
 typedef struct np_backlog {
     np_mutex lock;
     np_atomic_u32 any;              /* count > 0, for those without the lock */
+    /* -- lock -- */
     np_event *events;
     size_t first, count, capacity;
-    np_signal signal;               /* set while count > 0 */
+    np_signal signal;               /* set while count > 0; opened and closed with the endpoint */
 } np_backlog;
 
 struct np_endpoint {
-    np_atomic_u32 refs;
+    /* -- constant -- */
     np_config config;
     np_host host;
-    np_atomic_u32 want_sent;
     uint64_t append_limit;          /* bytes in an outbox that no limit is near; 0: never */
-    np_atomic_u32 phase;
+    char address[NP_ADDRESS_MAX];   /* from `addressed` on; "" of one that only connects */
+    /* -- atomic -- */
+    np_atomic_u32 refs;
+    np_atomic_u32 addressed;
+    np_atomic_u32 want_sent;
+    np_atomic_u32 phase;            /* np_phase */
     np_atomic_u32 forked;
-    char address[NP_ADDRESS_MAX];
 
+    /* -- lock -- */
     np_mutex lock;
-    np_cond ended;                  /* a worker drained, a guest left */
-    np_list connections;
+    np_cond ended;                  /* a worker drained or joined, a guest left, threads were joined */
+    np_list connections;            /* by registry */
     size_t connection_count;        /* of those that have a link */
     size_t greeting_count;          /* of those, the ones in a handshake */
     np_list unproved;               /* of a server: those that have yet to prove the key, */
     size_t unproved_count;          /* the oldest first */
     np_list slots;                  /* armed */
     np_list spare_slots;            /* kept, so that to wait again takes no memory */
-    bool listening, accept_paused;
+    bool listening;                 /* listener is one */
+    bool accept_paused;             /* accept_timer is set */
+    np_listener listener;           /* what it is made of guards itself, too */
     unsigned joined;                /* workers whose threads run */
-    np_listener listener;
-    np_timer accept_timer;          /* after a failed accept */
+    unsigned drained_count;
+    bool starting;                  /* listen has not returned */
+    bool joining, threads_joined;
+    bool closed;                    /* ports and signals are closed */
+    np_worker *workers;             /* NULL until all are there; written with lock held, and */
+    unsigned worker_count;          /* constant for those who have seen RUNNING */
 
-    np_worker *workers;
-    unsigned worker_count;
-    unsigned drained_count;         /* guarded by lock */
-    bool starting;                  /* listen has not returned; guarded by lock */
-    bool joining, threads_joined;   /* guarded by lock */
-    bool closed;                    /* ports and signals are closed; guarded by lock */
+    np_timer accept_timer;          /* after a failed accept; of the poller that set it */
 
+    /* -- each guards itself, or is atomic -- */
     np_lease lease;
     np_backlog backlog;
     np_atomic_u32 dispatching;      /* a guest is inside run or dispatch */
@@ -326,11 +372,11 @@ struct np_endpoint {
     np_signal quit_signal;          /* for run() of an endpoint that is not marshalled */
 
     np_mutex trash_lock;
-    np_buffer *trash;
-    np_atomic_u32 trashed;
+    np_buffer *trash;               /* trash_lock */
+    np_atomic_u32 trashed;          /* trash != NULL; written with trash_lock held */
 
-    np_atomic_u64 connections_total, errors;
-    np_node fork_node;           /* of all endpoints, for fork */
+    np_atomic_u64 connections_total;
+    np_node fork_node;              /* of all endpoints, for fork; the lock of fork.c */
 };
 
 /* ---- batch.c: events in the making ------------------------------------- */

@@ -325,7 +325,7 @@ bool np_endpoint_has_stopped(const np_endpoint *endpoint);  /* or never listened
 bool np_endpoint_is_forked(const np_endpoint *endpoint);    /* it is the parent's */
 bool np_endpoint_is_inside(const np_endpoint *endpoint);    /* this thread runs its event */
 void np_endpoint_want_sent(np_endpoint *endpoint, bool want);
-const char *np_endpoint_address(const np_endpoint *endpoint);
+const char *np_endpoint_address(const np_endpoint *endpoint);    /* "" before it is known */
 /* Returns buffers whose last reference went outside the host's lock.  Called
  * by a host that holds its lock after a write of its own. */
 void np_endpoint_discard(np_endpoint *endpoint);

@@ -1,5 +1,6 @@
 /* Polling: one round takes what the port completed, what other threads posted
- * and what timers are due, and gives the batch that comes of it to delivery. */
+ * and what timers are due, and gives the batch that comes of it to delivery.
+ * It is the model's process Worker; posting.pml is how others reach it. */
 #include <stdlib.h>
 
 #include "internal.h"
@@ -83,7 +84,7 @@ static np_connection *take_posted(np_worker *worker) {
     return c;
 }
 
-/* It has stopped, and nothing of its own is left. */
+/* It has stopped, and nothing of its own is left: EMPTY of the model. */
 static bool is_empty(np_worker *worker) {
     np_endpoint *ep = worker->endpoint;
     np_batch *batch = &worker->batch;

@@ -29,5 +29,7 @@ extern const test greeting_tests[];
 extern const test lobby_tests[];
 extern const test memory_tests[];
 extern const test memory_calls_tests[];
+extern const test threads_mix_tests[];
+extern const test threads_ends_tests[];
 
 #endif

@@ -137,7 +137,7 @@ static void a_message_beyond_the_limit_stays(void) {
         expect_pattern(e.b, sizes[i], 7);
         CHECK_EQUAL(call_join(&c), NP_OK);
     }
-    e.b->max_message_size = 5;
+    np_channel_set_max_message_size(e.b, 5);
     REQUIRE_EQUAL(send_message(e.a, "123456", 6, 0), NP_OK);
     CHECK_EQUAL(receive_code(e.b, TIMEOUT_MS), NP_E_TOO_LARGE);
     ends_free(e);
@@ -303,6 +303,52 @@ static void a_door_lets_clients_in(void) {
     np_door_free(door);
 }
 
+/* ---- asked by others ---------------------------------------------------- */
+
+typedef struct asking {
+    ends e;
+    np_door *door;
+    np_atomic_u32 over;
+    np_thread thread;
+} asking;
+
+static void ask_on(void *arg) {
+    asking *x = arg;
+    while (!np_load32(&x->over)) {
+        intptr_t handle = np_channel_handle(x->e.a);
+        CHECK(handle != NP_NO_HANDLE || np_channel_is_closed(x->e.a));
+        np_channel_holds(x->e.b);
+        np_channel_is_partial(x->e.b);
+        np_channel_set_took_empty(x->e.b, np_channel_took_empty(x->e.b));
+        np_channel_set_max_message_size(x->e.b, 64 << 20);
+        CHECK_EQUAL(np_channel_max_message_size(x->e.b), 64 << 20);
+        np_door_handle(x->door);
+    }
+}
+
+static void channels_and_doors_may_be_asked_while_others_use_and_close_them(void) {
+    enum { ROUNDS = 10, COUNT = 20, SIZE = 2000 };
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        char address[NP_ADDRESS_MAX];
+        asking x = {.e = ends_new(), .door = door_new(address)};
+        REQUIRE_EQUAL(np_thread_start(&x.thread, ask_on, &x), 0);
+        for (unsigned i = 0; i < COUNT; i++) {
+            CHECK_EQUAL(send_pattern(x.e.a, SIZE, i, TIMEOUT_MS), NP_OK);
+            expect_pattern(x.e.b, SIZE, i);
+        }
+        np_channel_close(x.e.a);
+        np_channel_close(x.e.b);
+        np_door_close(x.door);
+        CHECK_EQUAL(np_channel_handle(x.e.a), NP_NO_HANDLE);
+        CHECK_EQUAL(np_door_handle(x.door), NP_NO_HANDLE);
+        CHECK(!np_channel_holds(x.e.b) && !np_channel_is_partial(x.e.b));
+        np_store32(&x.over, 1);
+        np_thread_join(x.thread);
+        np_door_free(x.door);
+        ends_free(x.e);
+    }
+}
+
 static void a_door_that_closes_ends_every_wait(void) {
     char address[NP_ADDRESS_MAX];
     np_door *door = door_new(address);
@@ -374,6 +420,8 @@ const test channel_tests[] = {
     {"close races with a message", close_races_with_a_message, 0},
     {"what was sent comes before the end", what_was_sent_comes_before_the_end, 0},
     {"a door lets clients in", a_door_lets_clients_in, 0},
+    {"channels and doors may be asked while others use and close them",
+     channels_and_doors_may_be_asked_while_others_use_and_close_them, 0},
     {"a door that closes ends every wait", a_door_that_closes_ends_every_wait, 0},
     {"threads that accepted and ended take nobody with them",
      threads_that_accepted_and_ended_take_nobody_with_them, 0},

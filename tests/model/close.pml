@@ -1,13 +1,12 @@
 /* The operation and close protocol of the engine: two workers without
- * marshalled events, one instance, one connection, a user's thread that writes
- * and closes, a peer, and a stop.  How marshalled events change hands is in
- * lease.pml.
+ * marshalled events, one connection, a user's thread that writes and closes, a
+ * peer, and a stop.  How marshalled events change hands is in lease.pml.
  *
  * Names are the engine's.  Whatever a thread does between two things that other
- * threads can see is one step: a section under a lock is one, and the lock is a
- * variable only where requests are posted with it held.  A port is what
- * platform.h says: an operation that was started completes once, also after a
- * cancel.
+ * threads can see is one step: a section under a lock is one, and a lock is a
+ * variable only where requests are posted, or another lock is taken, with it
+ * held.  A port is what platform.h says: an operation that was started completes
+ * once, also after a cancel.
  *
  * What is checked:
  *   - a read, a write and an accept are started one at a time and complete
@@ -21,18 +20,24 @@
  *   - no state is without a next step before all have ended (no wake is lost),
  *     and, as a search for cycles finds none, every run ends.
  *
- * What happens (run.py has the sets that are checked):
+ * What happens; run.py has the sets that are checked:
  *   USER_WRITES, HOST_WRITES   a write by the user's thread, inside an event
- *   USER_CLOSES                the user's thread may close
+ *   USER_CLOSES                the user's thread may close; with STOP_LAST it does
  *   PEER_SENDS, PEER_LEAVES    the peer may send a message; may leave
- *   PEER_READS                 a peer that reads as long as there is something;
- *                              else it may stop to at any time
+ *   PEER_READS                 the peer reads as long as there is something; else
+ *                              it may never read
  *   LINGER                     the linger time may be over at any time
  *   STOP_LAST                  the stop comes when the connection has ended,
  *                              which it must do without; else at any time
+ *   POOL                       one instance in all (max_instances), which is armed
+ *                              again when the connection has ended; else at once
+ *   OTHERS                     workers have other connections, which keep them
+ *                              alive for a while when they stop
  *   HOLDS                      the traits of Windows: an instance is bound to its
  *                              worker, a pending write owns its record, and a
  *                              cancel may come too late
+ *   WAKES                      a poller falls asleep and is woken step by step;
+ *                              else it goes on when there is something to do
  *
  * Each M_ switch takes out one thing that holds the protocol together. */
 

@@ -49,11 +49,14 @@ _SETS = (
     _Set("Windows: the user closes", "close", f"HOLDS USER_CLOSES {_WRITES} PEER_SENDS STOP_LAST LINGER"),
     _Set("Windows: a stop, the user closes", "close", f"HOLDS USER_CLOSES {_WRITES}"),
     _Set("Windows: a stop, the peer leaves", "close", f"HOLDS {_WRITES} PEER_LEAVES"),
+    _Set("marshalled: a guest, a quit, a stop", "lease", ""),
+    _Set("every run ends: marshalled", "lease", "CALLS=1", cycles=True),
     _Set("all of it", "close", f"USER_CLOSES {_WRITES} PEER_SENDS PEER_LEAVES LINGER POOL", long=True),
     _Set("Windows: all of it", "close", f"HOLDS USER_CLOSES {_WRITES} PEER_SENDS PEER_LEAVES LINGER POOL", long=True),
     _Set("every run ends: a stop, the user writes", "close", "USER_CLOSES USER_WRITES PEER_LEAVES", cycles=True,
          long=True),
-    _Set("a stop, step by step, the user writes", "close", "WAKES USER_CLOSES USER_WRITES", long=True),
+    _Set("marshalled: more events", "lease", "EVENTS=2", long=True),
+    _Set("every run ends: marshalled, called twice", "lease", "", cycles=True, long=True),
 )
 
 # Each must fail in this set.
@@ -75,6 +78,11 @@ _MUTANTS = (
     ("M_WAKE_WITHOUT_LOCK", "a stop, sleeping and waking step by step"),
     ("M_LOOKS_BEFORE_ASLEEP", "a stop, sleeping and waking step by step"),
     ("M_NO_WAKE_OF_INSTANCE", "a stop, sleeping and waking step by step"),
+    ("M_NO_LEASE", "marshalled: a guest, a quit, a stop"),
+    ("M_POLLS_BEFORE_BACKLOG", "marshalled: a guest, a quit, a stop"),
+    ("M_LOOKS_BEFORE_UNCLAIM", "marshalled: a guest, a quit, a stop"),
+    ("M_FORGETS_THE_GUEST", "marshalled: a guest, a quit, a stop"),
+    ("M_ASKS_FOR_THE_GUEST_FIRST", "marshalled: a guest, a quit, a stop"),
 )
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long broadcasts take to arrive, with and without clients that never read.
 
-    python tests/stress/broadcast.py [--clients N] [--stalled N] [--messages N] [--rounds N]
+    python tests/stress/broadcast.py [--clients N] [--stalled N] [--messages N] [--rounds N] [--slack MS]
 
 A server in this process, the clients in another.  The rounds with and without clients that never read take turns;
 the exit code is 1 when the 99th percentile of the delays is more than twice as long with them, by the medians of the
@@ -84,6 +84,7 @@ def main():
     parser.add_argument("--stalled", type=int, default=10)
     parser.add_argument("--messages", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slack", type=float, default=0, metavar="MS", help="what a busy machine may add to it")
     parser.add_argument("--receive", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.receive:
@@ -96,7 +97,7 @@ def main():
             print(f"{args.clients} clients, {stalled} more that never read: {figures}", flush=True)
     medians = [statistics.median(r["99"] for r in rounds) for rounds in results.values()]
     print(f"p99 {medians[0]:.1f} ms without, {medians[1]:.1f} ms with them")
-    return 1 if medians[1] > 2 * medians[0] else 0
+    return 1 if medians[1] > 2 * medians[0] + args.slack else 0
 
 
 if __name__ == "__main__":

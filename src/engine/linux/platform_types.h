@@ -1,4 +1,6 @@
-/* The Linux side of platform.h's structs: epoll and Unix-domain sockets. */
+/* The Linux side of platform.h's structs: epoll and Unix-domain sockets.  What
+ * guards a field is said as in internal.h; "the connection's lock" is what the
+ * contract has its callers hold. */
 #ifndef NP_PLATFORM_TYPES_H
 #define NP_PLATFORM_TYPES_H
 
@@ -31,25 +33,27 @@ typedef struct np_source {
 typedef struct np_operation {
     np_operation_kind kind;
     void *owner;                    /* the portable engine's */
-    struct np_operation *next;      /* in np_port.ready */
+    /* In np_port.ready: its lock. */
+    struct np_operation *next;
     np_code ready_code;
     int ready_os;
 } np_operation;
 
 typedef struct np_port {
-    np_source wake;
-    int epoll, wake_fd;
+    np_source wake;                 /* constant */
+    int epoll, wake_fd;             /* constant */
     /* Operations that completed without the system's help.  Guarded by lock:
      * a stop from another thread cancels the listener's. */
     np_mutex lock;
     np_operation *ready, **ready_tail;
-    np_atomic_u32 ready_count;
-    /* Events taken from the system and not yet turned into completions. */
+    np_atomic_u32 ready_count;      /* ready != NULL */
+    /* Events taken from the system and not yet turned into completions.  Poller only. */
     struct epoll_event events[NP_EPOLL_EVENTS];
     int event_next, event_count;
 } np_port;
 
 typedef struct np_link {
+    /* Constant from np_link_attach to np_link_close. */
     np_source source;
     int fd;
     int pid;                        /* of the peer, when it connected */
@@ -57,8 +61,8 @@ typedef struct np_link {
     gid_t gid;
     np_port *port;
     size_t read_size;
-    bool buffer_set;                /* SO_SNDBUF is not the system's default */
-    /* Polling thread only. */
+    bool buffer_set;                /* SO_SNDBUF is not the system's default; the connection's lock */
+    /* Poller only. */
     bool watching_reads;            /* epoll will tell of readable bytes */
     np_operation *read;
     uint8_t *buffer;
@@ -73,10 +77,11 @@ typedef struct np_link {
 
 typedef struct np_instance {
     np_operation operation;
-    np_link link;
-    struct np_instance *next;       /* in np_listener.armed */
+    np_link link;                   /* of who took it out of armed */
+    struct np_instance *next;       /* in np_listener.armed; its lock */
 } np_instance;
 
+/* Poller only, but for fork: see np_client. */
 typedef struct np_dial {
     np_operation operation;
     np_link link;                   /* fd -1: none */
@@ -86,6 +91,7 @@ typedef struct np_dial {
 enum { NP_LISTENER_PORTS = 64 };
 
 typedef struct np_listener {
+    /* Constant from np_listener_open to np_listener_close. */
     np_source source;
     int fd;
     int directory;                  /* open on the socket's directory; -1: abstract */

@@ -6,7 +6,9 @@
  * it: so a started operation ends in exactly one packet of that port, whatever
  * thread started it and even if that thread has ended since.  An operation
  * that the system refuses at once gets no packet; where the contract wants a
- * completion nevertheless it goes through np_port.ready. */
+ * completion nevertheless it goes through np_port.ready.
+ *
+ * What guards a field is said as in internal.h. */
 #ifndef NP_PLATFORM_TYPES_H
 #define NP_PLATFORM_TYPES_H
 
@@ -29,40 +31,43 @@ typedef struct np_operation {
     void *owner;                    /* the portable engine's */
     struct np_link *link;           /* read: where the rest of the message waits */
     uint8_t *data;                  /* read: where it goes */
-    struct np_operation *next;      /* in np_port.ready */
+    /* In np_port.ready: its lock. */
+    struct np_operation *next;
     np_code ready_code;
     int ready_os;
 } np_operation;
 
 typedef struct np_port {
-    HANDLE handle;
+    HANDLE handle;                  /* constant */
     np_atomic_u32 wake_posted;      /* a wake is in the port and not yet seen */
     /* Operations that ended without a packet.  Guarded by lock: instances are
      * armed, and links written to, by any thread. */
     np_mutex lock;
     np_operation *ready, **ready_tail;
-    np_atomic_u32 ready_count;
-    OVERLAPPED_ENTRY entries[NP_PORT_ENTRIES];
+    np_atomic_u32 ready_count;      /* written with lock held */
+    OVERLAPPED_ENTRY entries[NP_PORT_ENTRIES];      /* poller only */
 } np_port;
 
-/* May be moved while no operation is outstanding. */
+/* May be moved while no operation is outstanding.  Constant from np_link_attach
+ * to np_link_close, but for the buffer. */
 typedef struct np_link {
     HANDLE handle;                  /* NULL: none */
     np_port *port;                  /* that handle is joined to */
     bool byte_mode;
     int64_t pid;                    /* of the peer; -1: not known */
-    uint8_t *buffer;                /* for reads into no other memory; made by the first */
+    uint8_t *buffer;                /* for reads into no other memory; made by the first; poller only */
     size_t read_size;
 } np_link;
 
 typedef struct np_instance {
     np_operation operation;         /* first: operations are cast to instances */
     np_link link;                   /* armed: the handle is here, guarded by the listener's lock */
-    struct np_listener *listener;
-    np_node node;                   /* in np_listener.armed */
+    struct np_listener *listener;   /* constant while armed */
+    np_node node;                   /* in np_listener.armed; its lock */
     bool canceled;                  /* guarded by the listener's lock */
 } np_instance;
 
+/* Poller only; its thread of the pool has the attempt. */
 typedef struct np_dial {
     np_operation operation;         /* first: operations are cast to dials */
     np_port *port;
@@ -74,6 +79,7 @@ typedef struct np_dial {
 enum { NP_PIPE_PATH = 256 };        /* characters the system takes */
 
 typedef struct np_listener {
+    /* Constant, but for the descriptor: that is the lock's, too. */
     wchar_t path[NP_PIPE_PATH + 1];
     bool byte_mode;
     DWORD quota;

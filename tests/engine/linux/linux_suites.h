@@ -12,5 +12,6 @@ extern const test wire_tests[];
 extern const test client_socket_tests[];
 extern const test client_parts_tests[];
 extern const test message_time_tests[];
+extern const test last_events_tests[];
 
 #endif
