@@ -29,8 +29,11 @@ def tests(session):
 @nox.session
 def lint(session):
     session.chdir(PROJECT)
-    session.install("ruff", "check-jsonschema", "zizmor")
+    session.install("ruff==0.17.6", "clang-format==23.1.5", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    sources = sorted(str(file) for room in ("src", "tests") for file in Path(room).rglob("*.[ch]"))
+    session.run("clang-format", "--dry-run", "--Werror", *sources)
     workflows = sorted(str(file) for file in Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     session.run("zizmor", "--offline", "--min-severity", "medium", "--config", ".github/zizmor.yml", *workflows)

@@ -26,7 +26,7 @@ struct aio {
     bool driving;                   /* inside _drive */
     unsigned long ident;            /* of the thread of the last drive: the loop's; 0: none yet */
     bool calling;                   /* application code runs inside it: no task can be resumed */
-    bool large;                     /* the last drive moved much: the next one gives the GIL away */
+    bool large;                     /* the last drive moved much: the next gives the GIL away */
     bridge_thread *thread;          /* of the current drive */
 };
 

@@ -249,7 +249,7 @@ np_code np_inbound_feed(np_connection *c, np_batch *batch, const np_completion *
         code = feed_message(c, batch, done, &came, error);
     }
     if (came.messages)
-        c->progress = NP_PROGRESS;      /* what follows is another message, with a time of its own */
+        c->progress = NP_PROGRESS;      /* what follows is another message, with its own time */
     np_add64_relaxed(&c->worker->messages_in, came.messages);
     np_add64_relaxed(&c->worker->bytes_in, came.bytes);
     return code;

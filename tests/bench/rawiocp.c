@@ -99,7 +99,7 @@ static void read_done(instance *i, DWORD bytes, LONG status) {
     i->in.size += bytes;
     if (status == 0) {
         i->whole = true;
-    } else if (status == (LONG)0x80000005) {        /* STATUS_BUFFER_OVERFLOW: the message has more */
+    } else if (status == (LONG)0x80000005) {    /* STATUS_BUFFER_OVERFLOW: the message has more */
         DWORD left = 0;
         PeekNamedPipe(i->pipe, NULL, 0, NULL, NULL, &left);
         reserve(&i->in, i->in.size + (left ? left : FIRST_SIZE));
