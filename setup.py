@@ -85,7 +85,7 @@ class Build(build_ext):
             raise
 
     def missing(self):
-        command = getattr(self.compiler, "compiler_so", None)       # none with MSVC, which speaks for itself
+        command = getattr(self.compiler, "compiler_so", None)  # none with MSVC, which speaks for itself
         if not command:
             return None
         if shutil.which(command[0]) is None:

@@ -1,8 +1,8 @@
 """What is checked beside the tests, and the tests on several Pythons, each in an environment of its own.
 
-    nox -f .ci/noxfile.py                       lint, types, docs, package
-    nox -f .ci/noxfile.py -s tests              `pip install .` and a selection of the tests, on 3.11, 3.12 and 3.13
-    nox -f .ci/noxfile.py -s tests-3.12 -- tests    all of them, on 3.12
+nox -f .ci/noxfile.py                       lint, types, docs, package
+nox -f .ci/noxfile.py -s tests              `pip install .` and a selection of the tests, on 3.11, 3.12 and 3.13
+nox -f .ci/noxfile.py -s tests-3.12 -- tests    all of them, on 3.12
 """
 
 from pathlib import Path

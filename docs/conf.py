@@ -25,7 +25,7 @@ autodoc_typehints = "none"
 autoclass_content = "class"
 autodoc_mock_imports = ["npipes._native"]
 
-OPTIONAL = {"pytest", "cli"}        # pages of parts that may be left out
+OPTIONAL = {"pytest", "cli"}  # pages of parts that may be left out
 
 
 def leave_out_missing(app, docname, source):

@@ -18,9 +18,7 @@ _YEAR = 365 * 86400.0
 class Engine:
     """Drives a Server or ClientManager from the loop that runs now."""
 
-    def __init__(
-        self, endpoint: Server | ClientManager, tasks: dict[asyncio.Task[Any], Connection]
-    ) -> None:
+    def __init__(self, endpoint: Server | ClientManager, tasks: dict[asyncio.Task[Any], Connection]) -> None:
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._tasks = tasks
@@ -76,7 +74,7 @@ class Engine:
 
     def abandoned(self) -> None:
         """The loop was closed, or dropped, with all that it had yet to do."""
-        if self._anchor is None:    # it was stopped before
+        if self._anchor is None:  # it was stopped before
             return
         self.is_abandoned = True
         for task in self._tasks:

@@ -22,7 +22,7 @@ class Packets:
         self._loop = loop
         self._endpoint = endpoint
         self._proactor = loop._proactor
-        self._overlapped = overlapped   # for its address only
+        self._overlapped = overlapped  # for its address only
         self._closed = False
         self._register()
         endpoint._wake_by(self._proactor._iocp, overlapped.address)

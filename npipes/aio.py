@@ -318,9 +318,7 @@ class _Events:
 
 
 def _is_coroutine_function(function: Callable[..., object] | None) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)
-    )
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
 
 
 async def _result(function: Callable[..., object] | None, *args: object) -> None:
@@ -336,9 +334,7 @@ def _as_bytes(authkey: "ReadableBuffer | None") -> bytes | None:
     try:
         return bytes(memoryview(authkey))
     except TypeError:
-        raise TypeError(
-            f"authkey must be bytes-like or None, not of type {type(authkey).__name__}"
-        ) from None
+        raise TypeError(f"authkey must be bytes-like or None, not of type {type(authkey).__name__}") from None
 
 
 class connect:

@@ -15,7 +15,7 @@ import npipes
 from npipes.demo_client import ANNOUNCE, LARGE, NEWS, TEXTS, checksum
 
 CLIENT = Path(__file__).with_name("demo_client.py")
-TIMEOUT = 60.0          # seconds for all of the conversation
+TIMEOUT = 60.0  # seconds for all of the conversation
 RATE_SECONDS = 1.0
 
 # What the client does, as the server must see it.
@@ -108,7 +108,7 @@ class Conversation:
         self.seen["disconnected"] += 1
         say(f"{conn.custom_data}: disconnected, {conn.error or 'orderly'}")
         if self.seen["disconnected"] == self.seen["connected"]:
-            self._server.quit()     # hold() looks whether that was all
+            self._server.quit()  # hold() looks whether that was all
 
     def _error(self, conn: npipes.ServerConnection | None, error: npipes.PipeError) -> None:
         who = conn.custom_data if conn else "server"

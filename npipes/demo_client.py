@@ -14,11 +14,11 @@ import time
 from multiprocessing.connection import Client
 
 TEXTS = (b"hello", b"how are you?", "a line of UTF-8: \u20ac".encode())
-LARGE = 8 << 20         # bytes
+LARGE = 8 << 20  # bytes
 ANNOUNCE = b"tell everyone"
 NEWS = b"news for everyone"
-RATE_SIZE = 64          # bytes
-PATIENCE = 30.0         # seconds that an answer may take
+RATE_SIZE = 64  # bytes
+PATIENCE = 30.0  # seconds that an answer may take
 
 
 class Unexpected(Exception):
@@ -107,8 +107,7 @@ def rate(address: str, seconds: float) -> None:
             count += 1
         took = time.perf_counter() - begin
     print(
-        f"echo rate: {count / took:,.0f} round trips per second"
-        f" ({RATE_SIZE} bytes, one connection of this client, {took:.1f} s)",
+        f"echo rate: {count / took:,.0f} round trips per second ({RATE_SIZE} bytes, one connection of this client, {took:.1f} s)",
         flush=True,
     )
 

@@ -47,7 +47,7 @@ else:
             if not stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                 return False
         except OSError:
-            return False    # gone meanwhile
+            return False  # gone meanwhile
         # A connect of another socket type is refused by a live socket as well, but for another reason, and no server
         # notices it.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:

@@ -59,7 +59,7 @@ class Reading:
 
     def find(self, module: str, name: str) -> Name | None:
         """What a payload may mean by these two."""
-        if module == "__builtin__":     # as protocol 2 has it
+        if module == "__builtin__":  # as protocol 2 has it
             module = "builtins"
         found = plain.find(module, name)
         if found is None and (module, name) in self._names:
@@ -184,4 +184,4 @@ def dumps_to_send(obj: object) -> "ReadableBuffer":
     reduction: Any = sys.modules.get("multiprocessing.reduction")
     if reduction is None:
         return pickle.dumps(obj, PROTOCOL)
-    return reduction.ForkingPickler.dumps(obj, PROTOCOL)     # type: ignore[no-any-return]
+    return reduction.ForkingPickler.dumps(obj, PROTOCOL)  # type: ignore[no-any-return]

@@ -23,14 +23,14 @@ class Name:
         label: str,
         value: object = None,
         *,
-        make: Callable[..., object] | None = None,      # REDUCE
-        new: Callable[..., object] | None = None,       # NEWOBJ, NEWOBJ_EX
-        fills: bool = False,            # what was made gets items, or a state
-        needs_state: bool = False,      # and is nothing without
-        plain: bool = True,             # of this file: copies its arguments, so they count
+        make: Callable[..., object] | None = None,  # REDUCE
+        new: Callable[..., object] | None = None,  # NEWOBJ, NEWOBJ_EX
+        fills: bool = False,  # what was made gets items, or a state
+        needs_state: bool = False,  # and is nothing without
+        plain: bool = True,  # of this file: copies its arguments, so they count
     ) -> None:
         self.label = label
-        self.value = value      # what it is where a value stands; None: nothing
+        self.value = value  # what it is where a value stands; None: nothing
         self.make = make
         self.new = new
         self.fills = fills
@@ -47,7 +47,7 @@ def find(module: str, name: str) -> Name | None:
     if make is None:
         return None
     if module not in _made:
-        _made[module] = make()      # imports the module now that a payload names it
+        _made[module] = make()  # imports the module now that a payload names it
     return _made[module].get(name)
 
 
@@ -268,7 +268,7 @@ def set_uuid(instance: object, state: object) -> None:
     number, safe = state["int"], state.get("is_safe")
     if type(number) is not int or (safe is not None and type(safe) is not int):
         raise ValueError("a UUID has another state")
-    made = UUID(int=number, is_safe=SafeUUID(safe))     # with its checks
+    made = UUID(int=number, is_safe=SafeUUID(safe))  # with its checks
     object.__setattr__(instance, "int", made.int)
     object.__setattr__(instance, "is_safe", made.is_safe)
 

@@ -115,7 +115,7 @@ def _user() -> str | None:
 def _peer(conn: ServerConnection) -> dict[str, Any]:
     try:
         peer = conn.peer
-    except PipeClosedError:     # gone meanwhile
+    except PipeClosedError:  # gone meanwhile
         return {"pid": None, "user": None, "pending_bytes": 0}
     return {"pid": peer.pid, "user": peer.user, "pending_bytes": conn.pending_bytes}
 

@@ -57,7 +57,7 @@ class NatsServer:
 
     def start(self):
         command = [*self._prefix, PROGRAM, "-a", self.host, "-p", str(self.port), *self._options]
-        log = open(os.path.join(self.directory, "log"), "ab")       # noqa: SIM115
+        log = open(os.path.join(self.directory, "log"), "ab")  # noqa: SIM115
         with log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + TIMEOUT
@@ -67,7 +67,7 @@ class NatsServer:
         return self
 
     def _is_up(self):
-        if self._prefix:        # not in this network: its log tells
+        if self._prefix:  # not in this network: its log tells
             return b"Server is ready" in self.log().encode()
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
             return True

@@ -36,8 +36,9 @@ class ServerEnd:
     def __init__(self, name, stack, **options):
         self._log, self._stack = Log(), stack
         options = {"on_message": reply, "message_timeout": MESSAGE_TIMEOUT, "free_threading_events": True} | options
-        self.server = stack.enter_context(running(npipes.Server(
-            name, on_error=lambda *args: None, on_disconnected=self._on_disconnected, **options)))
+        self.server = stack.enter_context(
+            running(npipes.Server(name, on_error=lambda *args: None, on_disconnected=self._on_disconnected, **options))
+        )
         self.address = self.server.address
         self._good = stack.enter_context(Client(self.server))
         self.exchange(b"hello")
@@ -52,7 +53,7 @@ class ServerEnd:
         return self._good.request(data)
 
     def errors(self, count):
-        return [error for error, in self._log.wait("end", count)]
+        return [error for (error,) in self._log.wait("end", count)]
 
     def open_count(self):
         return self.server.stats.connections - 1
@@ -65,9 +66,13 @@ class ManagerEnd:
         stack.enter_context(running(npipes.Server(self._good_server, free_threading_events=True, on_message=echo)))
         self._came = threading.Semaphore(0)
         options = {"message_timeout": MESSAGE_TIMEOUT, "free_threading_events": True} | options
-        self.manager = stack.enter_context(running(npipes.ClientManager(
-            on_message=self._on_message, on_error=lambda *args: None,
-            on_disconnected=self._on_disconnected, **options)))
+        self.manager = stack.enter_context(
+            running(
+                npipes.ClientManager(
+                    on_message=self._on_message, on_error=lambda *args: None, on_disconnected=self._on_disconnected, **options
+                )
+            )
+        )
         self._good = self.manager.connect(self._good_server)
         assert eventually(lambda: self._good.is_connected)
 
@@ -95,10 +100,9 @@ class BlockingEnd:
 
     def __init__(self, name, stack):
         self._log, self._stack, self._clients = Log(), stack, 0
-        server = stack.enter_context(running(npipes.Server(f"{name}-good", free_threading_events=True,
-                                                           on_message=echo)))
+        server = stack.enter_context(running(npipes.Server(f"{name}-good", free_threading_events=True, on_message=echo)))
         self._good = stack.enter_context(npipes.connect(server.address))
-        with contextlib.suppress(npipes.PipeTimeoutError):      # the first wait makes what all others use
+        with contextlib.suppress(npipes.PipeTimeoutError):  # the first wait makes what all others use
             self._good.recv_bytes(timeout=0.01)
         self._open(name)
 
@@ -175,7 +179,7 @@ class AioEnd:
         self._open += 1
         try:
             async for message in conn:
-                if raw and message == b"hello":     # the good one
+                if raw and message == b"hello":  # the good one
                     raw = False
                     self._open -= 1
                 await conn.send(message)
@@ -207,8 +211,7 @@ class AioServerEnd(AioEnd):
 class AioClientEnd(AioEnd):
     def _begin(self, name):
         self._listener = _listening(name, self._stack)
-        server = self._stack.enter_context(running(npipes.Server(f"{name}-good", free_threading_events=True,
-                                                                 on_message=echo)))
+        server = self._stack.enter_context(running(npipes.Server(f"{name}-good", free_threading_events=True, on_message=echo)))
         self._good = self._enter(npipes.aio.connect(server.address))
 
     def peer(self):
@@ -227,8 +230,14 @@ class AioClientEnd(AioEnd):
         return self._wait(there_and_back())
 
 
-ENDS = {"server": ServerEnd, "manager": ManagerEnd, "client": ClientEnd, "listener": ListenerEnd,
-        "aio server": AioServerEnd, "aio client": AioClientEnd}
+ENDS = {
+    "server": ServerEnd,
+    "manager": ManagerEnd,
+    "client": ClientEnd,
+    "listener": ListenerEnd,
+    "aio server": AioServerEnd,
+    "aio client": AioClientEnd,
+}
 
 
 def _connected(address, stack):
@@ -266,8 +275,10 @@ def assert_keeps_its_round_trips(exchange, disturb, rounds=40, each=10):
                 beside += _times(exchange, each)
         if statistics.median(beside) <= 2 * statistics.median(alone):
             return
-    raise AssertionError(f"a round trip takes {statistics.median(alone) * 1e6:.0f} us, and "
-                         f"{statistics.median(beside) * 1e6:.0f} us beside the peer")
+    raise AssertionError(
+        f"a round trip takes {statistics.median(alone) * 1e6:.0f} us, and "
+        f"{statistics.median(beside) * 1e6:.0f} us beside the peer"
+    )
 
 
 def _times(exchange, count):
@@ -290,5 +301,5 @@ class Flood:
     def going_on(self):
         with contextlib.suppress(BlockingIOError):
             while True:
-                self._at = (self._at + self._peer.send(self._data[self._at:])) % len(self._data)
+                self._at = (self._at + self._peer.send(self._data[self._at :])) % len(self._data)
         yield

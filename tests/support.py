@@ -21,7 +21,7 @@ import pytest
 import npipes
 
 WINDOWS = sys.platform == "win32"
-TIMEOUT = 20.0      # a wait that takes this long has failed
+TIMEOUT = 20.0  # a wait that takes this long has failed
 FAMILY = "AF_PIPE" if WINDOWS else "AF_UNIX"
 
 linux_only = pytest.mark.skipif(WINDOWS, reason="Unix-domain sockets are Linux's")
@@ -100,9 +100,7 @@ class Log:
     def wait(self, name, count=1, timeout=TIMEOUT):
         """The arguments of the events of that name, of which there are at least count."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: sum(entry[0] == name for entry in self.entries) >= count, timeout
-            )
+            self._changed.wait_for(lambda: sum(entry[0] == name for entry in self.entries) >= count, timeout)
         found = self.of(name)
         assert len(found) >= count, f"{len(found)} of {count} {name} in {timeout} s"
         return found
@@ -231,7 +229,7 @@ def running(server):
 
 
 def _run(server):
-    with contextlib.suppress(RuntimeError):     # stopped before this thread got here
+    with contextlib.suppress(RuntimeError):  # stopped before this thread got here
         server.run()
 
 
@@ -262,9 +260,7 @@ def run_python(code, *args, timeout=60):
         text=True,
         timeout=timeout,
     )
-    assert done.returncode == 0 and not done.stderr, (
-        f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    )
+    assert done.returncode == 0 and not done.stderr, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 

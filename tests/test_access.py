@@ -24,9 +24,7 @@ import npipes
 
 NOBODY = 65534
 
-root_only = pytest.mark.skipif(
-    WINDOWS or os.geteuid() != 0, reason="only root can become another user"
-)
+root_only = pytest.mark.skipif(WINDOWS or os.geteuid() != 0, reason="only root can become another user")
 
 
 # ---- the parameter -------------------------------------------------------
@@ -57,8 +55,7 @@ def test_linux_takes_file_modes_and_no_descriptors(pipe_name, value):
 def test_windows_takes_descriptors_and_no_file_modes(pipe_name):
     with pytest.raises(ValueError, match="SDDL"):
         npipes.Server(pipe_name, access=0o600)
-    server = npipes.Server(pipe_name, access="D:P(A;;GA;;;WD)", free_threading_events=True,
-                           on_message=echo)
+    server = npipes.Server(pipe_name, access="D:P(A;;GA;;;WD)", free_threading_events=True, on_message=echo)
     with server, Client(server) as client:
         assert client.request(b"x") == b"x"
     server.access = "this is no descriptor"
@@ -72,8 +69,9 @@ def test_windows_takes_descriptors_and_no_file_modes(pipe_name):
 
 @linux_only
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
-@pytest.mark.parametrize(("access", "mode"), [("user", 0o600), ("everyone", 0o666), (0o660, 0o660),
-                                              (0o640, 0o640), (0, 0), (0o777, 0o777)])
+@pytest.mark.parametrize(
+    ("access", "mode"), [("user", 0o600), ("everyone", 0o666), (0o660, 0o660), (0o640, 0o640), (0, 0), (0o777, 0o777)]
+)
 def test_the_socket_file_has_the_mode_whatever_the_umask(pipe_name, access, mode, umask):
     old = os.umask(umask)
     try:
@@ -103,8 +101,9 @@ OTHER_USER = """
 
 def as_nobody(address):
     """What a client that runs as another user gets to see."""
-    done = subprocess.run(python_command(OTHER_USER, address, NOBODY), env=child_environment(),
-                          capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        python_command(OTHER_USER, address, NOBODY), env=child_environment(), capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -127,13 +126,12 @@ def test_another_user_can_not_open_the_file(serve, public_path):
 
 @root_only
 @pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_another_user_is_refused_by_his_uid_even_where_he_can_connect(
-    serve, public_path, pipe_name, free, kind
-):
+def test_another_user_is_refused_by_his_uid_even_where_he_can_connect(serve, public_path, pipe_name, free, kind):
     log = Log()
     name = public_path if kind == "path" else "@" + pipe_name
-    server = serve(name, free_threading_events=free, on_message=echo,
-                   **log.handlers("on_connected", "on_disconnected", "on_error"))
+    server = serve(
+        name, free_threading_events=free, on_message=echo, **log.handlers("on_connected", "on_disconnected", "on_error")
+    )
     if kind == "path":
         os.chmod(public_path, 0o666)
     (result,) = as_nobody(name)
@@ -145,7 +143,7 @@ def test_another_user_is_refused_by_his_uid_even_where_he_can_connect(
     assert (error.operation, error.cookie) == ("accept", None)
     assert str(NOBODY) in str(error)
     assert len(log.entries) == 1
-    with Client(server) as client:      # this user is served as before
+    with Client(server) as client:  # this user is served as before
         assert client.request(b"x") == b"x"
 
 
@@ -162,8 +160,7 @@ def test_an_abstract_name_is_checked_whatever_access_says(serve, pipe_name):
 @pytest.mark.parametrize("access", ["everyone", 0o666])
 def test_everyone_may_connect_where_access_says_so(serve, public_path, access):
     log = Log()
-    serve(public_path, access=access, on_message=echo, on_connected=lambda conn: log.add(
-        "peer", conn.peer))
+    serve(public_path, access=access, on_message=echo, on_connected=lambda conn: log.add("peer", conn.peer))
     said, pid = as_nobody(public_path)
     assert said == "hello"
     ((peer,),) = log.of("peer")
@@ -198,8 +195,9 @@ def test_root_may_connect_to_every_users_server():
     with tempfile.TemporaryDirectory(prefix="np-", dir="/tmp") as directory:
         os.chown(directory, NOBODY, NOBODY)
         path = f"{directory}/s"
-        process = subprocess.Popen(python_command(code, path), env=child_environment(),
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            python_command(code, path), env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         with contextlib.closing(process.stdin), process.stdout:
             assert process.stdout.readline() == "started\n"
             with Client(path) as client:
@@ -250,8 +248,9 @@ def test_the_peers_pid_is_that_of_another_process(serve):
             print(os.getpid(), flush=True)
             sys.stdin.readline()
     """
-    process = subprocess.Popen(python_command(code, server.address), env=child_environment(),
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        python_command(code, server.address), env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     with contextlib.closing(process.stdin), process.stdout:
         pid = int(process.stdout.readline())
         ((conn,),) = log.wait("on_connected")
@@ -268,13 +267,22 @@ def test_a_peer_asked_for_in_time_stays_known(serve, free):
     log.wait("on_disconnected", 2)
     assert known.peer is peer
     with pytest.raises(npipes.PipeClosedError):
-        unknown.peer    # noqa: B018
+        unknown.peer  # noqa: B018
 
 
 def test_a_client_of_the_same_user_is_let_in(pipe_name):
     with npipes.Server(pipe_name, free_threading_events=True, on_message=echo) as server:
         done = subprocess.run(
-            [sys.executable, "-c", "import sys; from multiprocessing.connection import Client\n"
-             "c = Client(sys.argv[1]); c.send_bytes(b'x'); print(c.recv_bytes())", server.address],
-            capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+            [
+                sys.executable,
+                "-c",
+                "import sys; from multiprocessing.connection import Client\n"
+                "c = Client(sys.argv[1]); c.send_bytes(b'x'); print(c.recv_bytes())",
+                server.address,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL,
+        )
     assert done.stdout == "b'x'\n", done.stderr

@@ -96,9 +96,13 @@ DROP = """
     os.setgid(gid)
     os.setuid(uid)
 """
-CLIENT = BECOME + """
+CLIENT = (
+    BECOME
+    + """
     from multiprocessing.connection import Client
-""" + DROP + """
+"""
+    + DROP
+    + """
     try:
         with Client(address, "AF_UNIX") as client:
             client.send_bytes(b"hello")
@@ -106,6 +110,7 @@ CLIENT = BECOME + """
     except (OSError, EOFError) as error:
         print(type(error).__name__)
 """
+)
 
 
 def arguments(address, who):
@@ -114,9 +119,9 @@ def arguments(address, who):
 
 def what_sees(who, address):
     """What a client of this user gets to see."""
-    done = subprocess.run(python_command(CLIENT, *arguments(address, who)),
-                          env=child_environment(), capture_output=True, text=True,
-                          timeout=TIMEOUT)
+    done = subprocess.run(
+        python_command(CLIENT, *arguments(address, who)), env=child_environment(), capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -133,7 +138,7 @@ def test_another_user_is_kept_out_by_default(serve, path, stranger):
     serve(path, on_message=echo, **log.handlers("on_connected", "on_error"))
     assert what_sees(stranger, path) == ["PermissionError"]
     assert not log.entries
-    os.chmod(path, 0o666)       # past the mode there is still the uid
+    os.chmod(path, 0o666)  # past the mode there is still the uid
     (result,) = what_sees(stranger, path)
     assert result in REFUSED
     ((conn, error),) = log.wait("on_error")
@@ -145,8 +150,7 @@ def test_another_user_is_kept_out_by_default(serve, path, stranger):
 @pytest.mark.parametrize("access", ["everyone", 0o666, 0o606])
 def test_another_user_is_let_in_where_access_says_so(serve, path, stranger, access):
     log = Log()
-    serve(path, access=access, on_message=echo,
-          on_connected=lambda conn: log.add("peer", conn.peer))
+    serve(path, access=access, on_message=echo, on_connected=lambda conn: log.add("peer", conn.peer))
     said, pid = what_sees(stranger, path)
     assert said == "hello"
     ((peer,),) = log.of("peer")
@@ -176,8 +180,7 @@ def test_a_listener_keeps_another_user_out_and_lets_him_in(path, stranger):
 @needs_accounts
 def test_a_group_is_let_in_and_others_are_not(serve, path, group, member, stranger):
     log = Log()
-    serve(path, access=f"group:{group}", on_message=echo,
-          on_connected=lambda conn: log.add("peer", conn.peer))
+    serve(path, access=f"group:{group}", on_message=echo, on_connected=lambda conn: log.add("peer", conn.peer))
     import grp
 
     status = os.stat(path)
@@ -209,9 +212,13 @@ def test_a_group_may_be_a_number_and_the_umask_is_none_of_it(path, group, member
 
 @needs_accounts
 def test_a_user_gives_a_socket_to_no_group_of_others(path, group, stranger, member):
-    code = BECOME + """
+    code = (
+        BECOME
+        + """
     import npipes
-""" + DROP + """
+"""
+        + DROP
+        + """
     try:
         with npipes.Server(address, access="group:" + sys.argv[5]) as server:
             print("started", oct(os.stat(address).st_mode & 0o777))
@@ -219,11 +226,16 @@ def test_a_user_gives_a_socket_to_no_group_of_others(path, group, stranger, memb
         print(type(error).__name__, error.errno, error)
     print(os.path.exists(address))
     """
+    )
     os.chmod(os.path.dirname(path), 0o777)
     for who, expected in ((member, ["started", "0o660", "False"]), (stranger, None)):
-        done = subprocess.run(python_command(code, *arguments(path, who), group),
-                              env=child_environment(), capture_output=True, text=True,
-                              timeout=TIMEOUT)
+        done = subprocess.run(
+            python_command(code, *arguments(path, who), group),
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
         if "No module named" in done.stderr or "Permission denied" in done.stderr:
             pytest.skip("another user can't read this installation")
         assert done.returncode == 0, done.stderr
@@ -263,15 +275,20 @@ def test_a_users_own_group_takes_no_root(serve, path):
 
 # ---- the other side ------------------------------------------------------
 
-SERVER = BECOME + """
+SERVER = (
+    BECOME
+    + """
     import npipes
-""" + DROP + """
+"""
+    + DROP
+    + """
     server = npipes.Server(address, access="everyone", free_threading_events=True)
     server.on_message = lambda conn, data, cookie: conn.write(data)
     with server:
         print("ready", os.getpid(), flush=True)
         sys.stdin.readline()
 """
+)
 
 
 @needs_accounts
@@ -288,16 +305,21 @@ def test_a_client_knows_whose_the_server_is(path, stranger, manage):
         assert peer == (int(ready[1]), stranger.uid, stranger.gid, None, stranger.name)
 
 
-IN_TMP = BECOME + """
+IN_TMP = (
+    BECOME
+    + """
     import npipes
     os.environ.pop("NPIPES_DIR", None)
     os.environ.pop("XDG_RUNTIME_DIR", None)
-""" + DROP + """
+"""
+    + DROP
+    + """
     try:
         print(npipes.call("demo", b"hello").decode())
     except npipes.PipeError as error:
         print(type(error).__name__, error)
 """
+)
 
 
 @needs_accounts
@@ -309,9 +331,13 @@ def test_a_directory_in_tmp_that_another_user_made_first_fools_no_client(strange
         with python_process(SERVER, *arguments(f"{directory}/demo", stranger)) as process:
             if not process.stdout.readline():
                 pytest.skip("another user can't read this installation")
-            done = subprocess.run(python_command(IN_TMP, *arguments("", member)),
-                                  env=child_environment(), capture_output=True, text=True,
-                                  timeout=TIMEOUT)
+            done = subprocess.run(
+                python_command(IN_TMP, *arguments("", member)),
+                env=child_environment(),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+            )
             assert done.returncode == 0, done.stderr
             assert "AccessDeniedError" in done.stdout
             assert f"the server is one of uid {stranger.uid}" in done.stdout

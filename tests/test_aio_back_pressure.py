@@ -113,8 +113,7 @@ def test_send_nowait_has_a_limit_and_drain_waits(loops, pipe_name):
 
     async def main():
         async with npipes.aio.serve(handler, pipe_name):
-            async with npipes.aio.connect(pipe_name, max_pending_bytes=8 * MIB,
-                                          max_message_size=MIB) as conn:
+            async with npipes.aio.connect(pipe_name, max_pending_bytes=8 * MIB, max_message_size=MIB) as conn:
                 with pytest.raises(npipes.QueueFullError, match="max_pending_bytes"):
                     for _ in range(200):
                         conn.send_nowait(bytes(500_000))

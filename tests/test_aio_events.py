@@ -132,7 +132,9 @@ def test_on_error_hears_of_failures(loops, pipe_name):
 
     async def main():
         async with npipes.aio.serve(
-            handler, pipe_name, max_message_size=1000,
+            handler,
+            pipe_name,
+            max_message_size=1000,
             on_error=lambda conn, error: errors.append((conn, error)),
         ):
             async with npipes.aio.connect(pipe_name) as conn:

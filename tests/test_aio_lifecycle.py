@@ -242,12 +242,8 @@ def test_a_thousand_connections_at_once(loops, pipe_name):
 
     async def main():
         async with npipes.aio.serve(echo, pipe_name) as server:
-            conns = await asyncio.gather(
-                *(npipes.aio.connect(pipe_name, timeout=30)._connected() for _ in range(count))
-            )
-            replies = await asyncio.gather(
-                *(conn.call(b"%d" % i) for i, conn in enumerate(conns))
-            )
+            conns = await asyncio.gather(*(npipes.aio.connect(pipe_name, timeout=30)._connected() for _ in range(count)))
+            replies = await asyncio.gather(*(conn.call(b"%d" % i) for i, conn in enumerate(conns)))
             assert replies == [b"%d" % i for i in range(count)]
             assert len(server.connections) == count
             await asyncio.gather(*(asyncio.ensure_future(conn.close()) for conn in conns))
@@ -291,7 +287,7 @@ def test_who_waits_for_the_end_only_sees_the_peer_leave(loops, pipe_name):
         if not ended:
             await conn.wait_closed()
         else:
-            await asyncio.sleep(0.05)       # the peer has left by then
+            await asyncio.sleep(0.05)  # the peer has left by then
             await conn.wait_closed()
         ended.append(conn.error)
 
@@ -390,7 +386,7 @@ def test_a_loop_may_be_closed_under_awaits(loops, pipe_name):
         tasks = [loop.create_task(wait) for wait in waits]
         tasks.append(loop.create_task(npipes.aio.connect(pipe_name + "-none")._connected()))
         for task in tasks:
-            task._log_destroy_pending = False       # these are the test's
+            task._log_destroy_pending = False  # these are the test's
         await asyncio.sleep(0.02)
         return tasks
 
@@ -590,7 +586,7 @@ def test_connections_messages_and_handlers_are_let_go(loops, pipe_name):
         token = Token()
         tokens.add(token)
         conns.add(conn)
-        conn.custom_data = (token, conn)        # a cycle
+        conn.custom_data = (token, conn)  # a cycle
         async for message in conn:
             await conn.send(message)
 

@@ -243,7 +243,7 @@ def test_what_hears_that_something_was_never_awaited_may_use_the_connection(loop
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
                 for _ in range(3):
-                    conn.recv()         # dropped
+                    conn.recv()  # dropped
                 made.append(conn.recv())
             monkeypatch.undo()
             assert len(made) >= 2 and len({id(each) for each in made}) == len(made)
@@ -296,8 +296,7 @@ def test_broadcast_reaches_every_connection(loops, pipe_name):
     async def main():
         async with npipes.aio.serve(echo, pipe_name) as server:
             async with contextlib.AsyncExitStack() as stack:
-                clients = [await stack.enter_async_context(npipes.aio.connect(pipe_name))
-                           for _ in range(20)]
+                clients = [await stack.enter_async_context(npipes.aio.connect(pipe_name)) for _ in range(20)]
                 await until(lambda: len(server.connections) == 20)
                 assert server.broadcast(b"news") == 20
                 assert [await client.recv() for client in clients] == [b"news"] * 20

@@ -66,9 +66,11 @@ def test_the_number_of_handshakes_is_a_parameter_of_servers(pipe_name):
             npipes.Server(pipe_name, max_handshakes=value)
 
 
-@pytest.mark.parametrize("key", [KEY, bytearray(KEY), memoryview(KEY), b"\0", b"k" * 5000,
-                                 multiprocessing.process.AuthenticationString(KEY)],
-                         ids=["bytes", "bytearray", "view", "nul", "long", "multiprocessing"])
+@pytest.mark.parametrize(
+    "key",
+    [KEY, bytearray(KEY), memoryview(KEY), b"\0", b"k" * 5000, multiprocessing.process.AuthenticationString(KEY)],
+    ids=["bytes", "bytearray", "view", "nul", "long", "multiprocessing"],
+)
 def test_any_bytes_are_a_key(serve, key):
     server = serve(authkey=key, on_message=echo)
     assert npipes.call(server.address, b"x", authkey=key) == b"x"
@@ -173,8 +175,9 @@ def test_a_client_of_the_standard_library_is_let_in(echo_address):
 
 def test_a_wrong_key_is_one_error_at_the_server(serve, free):
     log = Log()
-    server = serve(authkey=KEY, free_threading_events=free, on_message=echo,
-                   **log.handlers("on_connected", "on_disconnected", "on_error"))
+    server = serve(
+        authkey=KEY, free_threading_events=free, on_message=echo, **log.handlers("on_connected", "on_disconnected", "on_error")
+    )
     with pytest.raises(npipes.AuthenticationError, match="refused the authkey") as info:
         npipes.connect(server.address, authkey=WRONG)
     assert info.value.operation == "connect" and server.address in str(info.value)
@@ -194,8 +197,7 @@ def test_a_wrong_key_is_one_error_at_the_server(serve, free):
 def test_a_managers_client_with_a_wrong_key_is_one_error(serve, manage, free):
     server = serve(authkey=KEY, on_error=lambda conn, error: None)
     log = Log()
-    manager = manage(authkey=WRONG, free_threading_events=free,
-                     **log.handlers("on_connected", "on_disconnected", "on_error"))
+    manager = manage(authkey=WRONG, free_threading_events=free, **log.handlers("on_connected", "on_disconnected", "on_error"))
     conn = manager.connect(server.address)
     ((about, error),) = log.wait("on_error")
     assert about is conn and conn.error is error
@@ -214,8 +216,7 @@ def test_a_listener_logs_who_is_not_let_in_and_waits_on(pipe_name, caplog):
                 npipes.connect(listener.address, authkey=WRONG)
         with npipes.connect(listener.address, authkey=KEY), accepted.get():
             pass
-        assert [r.getMessage().count("does not have the same authkey") for r in caplog.records] == [
-            1, 1, 1]
+        assert [r.getMessage().count("does not have the same authkey") for r in caplog.records] == [1, 1, 1]
 
 
 def test_a_server_that_has_another_key_is_refused():
@@ -308,7 +309,7 @@ def test_a_server_that_stops_inside_the_handshake_is_waited_for(serve, manage, p
 
 
 def test_a_write_before_the_handshake_is_over_is_refused(serve, manage):
-    server = serve()        # says nothing
+    server = serve()  # says nothing
     manager = manage(authkey=KEY)
     conn = manager.connect(server.address)
     assert eventually(lambda: server.connections)
@@ -353,14 +354,17 @@ def test_what_a_client_sends_with_its_last_word_is_delivered(serve, free):
 
             multiprocessing.connection.deliver_challenge(Pipelined(), KEY)
             messages = log.wait("on_message", number + 1)
-    assert sorted(message[1] for message in messages) == sorted(
-        b"request %d" % number for number in range(20))
+    assert sorted(message[1] for message in messages) == sorted(b"request %d" % number for number in range(20))
 
 
 def test_reconnecting_clients_prove_it_again(pipe_name, manage):
     log = Log()
-    manager = manage(authkey=KEY, reconnect=True, reconnect_delay=(0.01, 0.05),
-                     **log.handlers("on_connected", "on_disconnected", "on_message", "on_error"))
+    manager = manage(
+        authkey=KEY,
+        reconnect=True,
+        reconnect_delay=(0.01, 0.05),
+        **log.handlers("on_connected", "on_disconnected", "on_message", "on_error"),
+    )
     conn = manager.connect(pipe_name, timeout=None)
     for life in range(1, 4):
         with npipes.Server(pipe_name, authkey=KEY, free_threading_events=True, on_message=echo):
@@ -398,8 +402,7 @@ def test_a_key_is_in_no_text(serve, manage, pipe_name, new_name, caplog):
                 with pytest.raises(npipes.AuthenticationError) as info:
                     call()
                 error = info.value
-                said += [str(error), repr(error), repr(error.args), repr(vars(error)),
-                         *traceback.format_exception(error)]
+                said += [str(error), repr(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error)]
         with npipes.connect(listener.address, authkey=KEY) as client, accepted.get() as other:
             said += [repr(client), repr(other)]
         assert eventually(lambda: server.stats.errors >= 3)

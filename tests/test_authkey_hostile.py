@@ -26,7 +26,7 @@ from support import (
 import npipes
 
 KEY = b"a key that nobody guesses"
-LIMIT = 5       # seconds that a handshake has
+LIMIT = 5  # seconds that a handshake has
 
 
 class Doorman:
@@ -36,8 +36,13 @@ class Doorman:
         self.log = Log()
         if kind == "server":
             self._server = npipes.Server(
-                name, authkey=KEY, free_threading_events=True, on_message=reply,
-                on_error=lambda conn, error: self.log.add("refused", error), **options)
+                name,
+                authkey=KEY,
+                free_threading_events=True,
+                on_message=reply,
+                on_error=lambda conn, error: self.log.add("refused", error),
+                **options,
+            )
             stack.enter_context(self._server)
             self.address = self._server.address
         else:
@@ -159,8 +164,7 @@ def test_what_silent_clients_occupied_is_given_back(pipe_name):
 
 
 def test_an_instance_is_a_silent_clients_for_five_seconds_at_most(serve):
-    server = serve(authkey=KEY, max_instances=1, on_message=echo,
-                   on_error=lambda conn, error: None)
+    server = serve(authkey=KEY, max_instances=1, on_message=echo, on_error=lambda conn, error: None)
     with npipes.connect(server.address) as silent:
         assert silent.recv_bytes(timeout=TIMEOUT).startswith(b"#CHALLENGE#")
         begin = time.monotonic()
@@ -178,9 +182,11 @@ def test_a_client_that_leaves_at_a_step_leaves_nothing_behind(doorman, caplog, s
             if step:
                 challenge = client.recv_bytes()
             if step > 1:
-                client.send_bytes(standard._create_response(KEY, challenge[11:])
-                                  if hasattr(standard, "_create_response")
-                                  else md5_answer(challenge[11:]))
+                client.send_bytes(
+                    standard._create_response(KEY, challenge[11:])
+                    if hasattr(standard, "_create_response")
+                    else md5_answer(challenge[11:])
+                )
             if step > 2:
                 assert client.recv_bytes() == b"#WELCOME#"
                 client.send_bytes(b"#CHALLENGE#" + bytes(20))
@@ -225,7 +231,7 @@ def test_garbage_is_a_wrong_answer(doorman, caplog, size):
 def test_a_message_that_is_too_long_for_a_handshake_ends_it(doorman, caplog, size):
     with without_key(doorman.address) as client:
         client.recv_bytes()
-        with contextlib.suppress(OSError):      # it may be closed before all of it is sent
+        with contextlib.suppress(OSError):  # it may be closed before all of it is sent
             client.send_bytes(bytes(size))
         with pytest.raises((EOFError, OSError)):
             client.recv_bytes()
@@ -300,8 +306,7 @@ def test_one_client_does_not_answer_for_another(victim, manage):
             manager.connect(listener.address)
             manager.connect(listener.address)
         else:
-            victims = [Outcome(npipes.connect, listener.address, authkey=KEY, timeout=1)
-                       for _ in range(2)]
+            victims = [Outcome(npipes.connect, listener.address, authkey=KEY, timeout=1) for _ in range(2)]
         served.get()
         if victim == "manager":
             errors = [str(error) for (error,) in log.wait("error", 1)]
@@ -383,8 +388,7 @@ def test_without_md5_the_new_form_works_and_the_old_says_why(pipe_name):
 def test_stop_ends_handshakes(pipe_name, free, step):
     log = Log()
     names = ("on_connected", "on_disconnected", "on_error")
-    server = npipes.Server(pipe_name, authkey=KEY, free_threading_events=free,
-                           **log.handlers(*names))
+    server = npipes.Server(pipe_name, authkey=KEY, free_threading_events=free, **log.handlers(*names))
     server.start()
     with without_key(server.address) as client:
         if step:

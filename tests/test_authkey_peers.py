@@ -60,16 +60,20 @@ def python(request):
 
 
 def run_client(python, address):
-    done = subprocess.run([python, "-c", CLIENT, python_address(address), FAMILY], timeout=60,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", CLIENT, python_address(address), FAMILY],
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == "digest sent was rejected"
 
 
 def test_its_client_is_a_servers(serve, free, python):
     log = Log()
-    server = serve(authkey=KEY, free_threading_events=free, on_message=echo,
-                   **log.handlers("on_connected", "on_error"))
+    server = serve(authkey=KEY, free_threading_events=free, on_message=echo, **log.handlers("on_connected", "on_error"))
     run_client(python, server.address)
     ((conn, error),) = log.wait("on_error")
     assert conn is None and type(error) is npipes.AuthenticationError
@@ -93,8 +97,9 @@ def test_its_client_is_a_listeners(pipe_name, python, caplog):
 
 @pytest.fixture
 def listener_address(python):
-    process = subprocess.Popen([python, "-c", LISTENER, FAMILY], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [python, "-c", LISTENER, FAMILY], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         yield process.stdout.readline().strip()
     finally:

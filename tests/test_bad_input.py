@@ -108,8 +108,12 @@ def test_a_bad_length_is_seen_in_pieces_too(server, good, log, split):
 
 @pytest.mark.parametrize(
     "header",
-    [struct.pack("!i", (64 << 20) + 1), struct.pack("!i", 2**31 - 1), struct.pack("!iq", -1, 2**40),
-     struct.pack("!iq", -1, 2**63 - 1)],
+    [
+        struct.pack("!i", (64 << 20) + 1),
+        struct.pack("!i", 2**31 - 1),
+        struct.pack("!iq", -1, 2**40),
+        struct.pack("!iq", -1, 2**63 - 1),
+    ],
     ids=["one more", "2 GiB", "1 TiB", "8 EiB"],
 )
 def test_a_length_beyond_the_limit_is_refused_before_a_body_comes(server, good, log, header):
@@ -129,14 +133,14 @@ def test_large_lengths_without_bodies_take_no_memory(serve, log):
     before = resident_bytes()
     for client in clients:
         client.sendall(struct.pack("!i", 64 << 20) + b"x" * 1000)
-    with raw_client(server) as last:    # behind all of them
+    with raw_client(server) as last:  # behind all of them
         last.sendall(frame(b""))
         assert eventually(lambda: server.stats.messages_in == 1)
         assert resident_bytes() - before < 20 << 20
         for client in clients:
             client.close()
         ended = log.wait("on_disconnected", 60)
-        assert all(type(conn.error) is npipes.PipeResetError for conn, in ended)
+        assert all(type(conn.error) is npipes.PipeResetError for (conn,) in ended)
 
 
 def test_memory_grows_only_with_the_bytes_that_came(serve, log):
@@ -196,7 +200,7 @@ def test_a_client_that_leaves_with_replies_unread_is_noticed_without_harm(server
     with raw_client(server) as client:
         client.sendall(frame(b"x" * 1000) * 20)
         assert eventually(lambda: server.stats.messages_out == 21)
-    error = error_of(log)       # the replies were handed over, but a reset came of it
+    error = error_of(log)  # the replies were handed over, but a reset came of it
     assert error is None or isinstance(error, ConnectionError)
 
 
@@ -208,12 +212,12 @@ def test_a_client_may_vanish_at_any_moment(server, good, log):
     for count, cut in enumerate(cuts, 1):
         with raw_client(server) as client:
             client.sendall(stream[:cut])
-            if cut % 2:     # sometimes before it was even accepted
+            if cut % 2:  # sometimes before it was even accepted
                 log.wait("on_connected", count + 1)
         log.wait("on_disconnected", count)
-    errors = [conn.error for conn, in log.of("on_disconnected")]
+    errors = [conn.error for (conn,) in log.of("on_disconnected")]
     assert errors[0] is None
-    assert {type(error) for error in errors[1:len(first)]} == {npipes.PipeResetError}
+    assert {type(error) for error in errors[1 : len(first)]} == {npipes.PipeResetError}
     assert all(error is None or isinstance(error, ConnectionError) for error in errors)
 
 
@@ -250,7 +254,7 @@ def test_a_flood_of_tiny_messages_keeps_nobody_else_waiting(server, good):
                     replies.append(bad.recv(1 << 20))
     stream = b"".join(replies)
     assert stream
-    assert stream == (frame(b"x") * (len(stream) // 5 + 1))[:len(stream)]
+    assert stream == (frame(b"x") * (len(stream) // 5 + 1))[: len(stream)]
 
 
 def test_random_bytes_end_connections_and_nothing_else(server, good, log):
@@ -265,10 +269,13 @@ def test_random_bytes_end_connections_and_nothing_else(server, good, log):
             except OSError:
                 pass
         log.wait("on_disconnected", count)
-    for conn, in log.of("on_disconnected"):
+    for (conn,) in log.of("on_disconnected"):
         assert conn.error is None or type(conn.error) in (
-            npipes.ProtocolError, npipes.MessageTooLargeError, npipes.PipeResetError,
-            npipes.PipeClosedError)
+            npipes.ProtocolError,
+            npipes.MessageTooLargeError,
+            npipes.PipeResetError,
+            npipes.PipeClosedError,
+        )
 
 
 def test_descriptors_that_a_client_sends_along_are_not_kept(server, good):

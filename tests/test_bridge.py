@@ -212,6 +212,7 @@ def test_clients_that_come_and_go_leave_nothing(url, pipe_name):
 
     async def main():
         async with bridged(url, pipe_name, echo) as (near, far):
+
             async def visit(number):
                 conn = await npipes.aio.connect(f"{pipe_name}-far", timeout=TIMEOUT)
                 if number % 3:
@@ -299,7 +300,7 @@ def test_a_bridge_takes_so_many_tunnels_and_no_more(url, pipe_name):
 
 def test_both_ends_can_be_told_who_is_at_the_other(url, pipe_name):
     async def handler(conn):
-        await conn.send(await conn.recv())          # the announcement of the client
+        await conn.send(await conn.recv())  # the announcement of the client
         async for message in conn:
             await conn.send(message)
 
@@ -321,9 +322,16 @@ def test_both_ends_can_be_told_who_is_at_the_other(url, pipe_name):
 
 
 @pytest.mark.parametrize(
-    "message", [b"", b"hello", b"{}", b'{"npipes-peer": 1}', b"[" * 100_000,
-                b'{"npipes-peer": 1, "host": 5, "bridge": "b"}',
-                b'{"npipes-peer": 1, "host": "a\\u0007", "bridge": "b"}']
+    "message",
+    [
+        b"",
+        b"hello",
+        b"{}",
+        b'{"npipes-peer": 1}',
+        b"[" * 100_000,
+        b'{"npipes-peer": 1, "host": 5, "bridge": "b"}',
+        b'{"npipes-peer": 1, "host": "a\\u0007", "bridge": "b"}',
+    ],
 )
 def test_a_first_message_that_announces_nobody_is_refused(message):
     with pytest.raises(npipes.bridge.BadFrameError):
@@ -360,8 +368,7 @@ def test_each_local_side_has_an_authkey_of_its_own(url, pipe_name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "a*", "a.>", ".a", "a.", "a..b", "a/b", "\\\\.\\pipe\\a", "@a", "ä", "a\n",
-             "a\r\nPUB x 0", "x" * 129]
+    "name", ["", "a b", "a*", "a.>", ".a", "a.", "a..b", "a/b", "\\\\.\\pipe\\a", "@a", "ä", "a\n", "a\r\nPUB x 0", "x" * 129]
 )
 @pytest.mark.parametrize("function", ["serve", "connect", "store", "deliver"])
 def test_a_name_that_is_no_subject_is_refused(function, name):
@@ -372,8 +379,15 @@ def test_a_name_that_is_no_subject_is_refused(function, name):
 
 
 @pytest.mark.parametrize(
-    "options", [{"heartbeat": 0}, {"heartbeat": float("nan")}, {"timeout": 0}, {"max_tunnels": 0},
-                {"max_message_size": 0}, {"max_message_size": 1 << 31}]
+    "options",
+    [
+        {"heartbeat": 0},
+        {"heartbeat": float("nan")},
+        {"timeout": 0},
+        {"max_tunnels": 0},
+        {"max_message_size": 0},
+        {"max_message_size": 1 << 31},
+    ],
 )
 def test_a_parameter_out_of_its_range_is_refused(options):
     for function in (npipes.bridge.serve, npipes.bridge.connect):

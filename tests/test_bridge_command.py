@@ -124,8 +124,25 @@ def test_the_options_become_those_of_the_functions(tmp_path):
     key.chmod(0o600)
     made = bridge_command._endpoint(
         cli.build_parser().parse_args(
-            ["bridge", "connect", "demo", "--nats", "nats://a", "--nats", "nats://b", "--prefix", "p",
-             "--creds", "c", "--nkey", "n", "--access", "660", "--authkey-file", str(key)]
+            [
+                "bridge",
+                "connect",
+                "demo",
+                "--nats",
+                "nats://a",
+                "--nats",
+                "nats://b",
+                "--prefix",
+                "p",
+                "--creds",
+                "c",
+                "--nkey",
+                "n",
+                "--access",
+                "660",
+                "--authkey-file",
+                str(key),
+            ]
         )
     )
     assert made.subjects.open == "p.open.demo"

@@ -108,8 +108,10 @@ def test_the_nats_server_is_killed_and_restarted_under_load(nats, pipe_name):
             assert near.stats.failed == far.stats.failed == len(streams)
             kinds = {type(error) for error in ends}
             assert kinds <= {
-                npipes.bridge.FrameGapError, npipes.bridge.PeerLostError,
-                npipes.bridge.NatsLostError, npipes.bridge.TunnelFailedError,
+                npipes.bridge.FrameGapError,
+                npipes.bridge.PeerLostError,
+                npipes.bridge.NatsLostError,
+                npipes.bridge.TunnelFailedError,
             }, kinds
             await served_again(f"{pipe_name}-far")
 
@@ -209,9 +211,7 @@ def test_a_bridge_that_nats_has_left_for_good_ends_with_an_error(nats, pipe_name
     async def main():
         options = {"nats_options": {"allow_reconnect": False}}
         async with bridged(nats.url, pipe_name, echo, **options) as (near, far):
-            waiting = asyncio.gather(
-                near.serve_forever(), far.serve_forever(), return_exceptions=True
-            )
+            waiting = asyncio.gather(near.serve_forever(), far.serve_forever(), return_exceptions=True)
             async with npipes.aio.connect(f"{pipe_name}-far") as conn:
                 await conn.call(b"before")
                 nats.kill()
@@ -245,8 +245,14 @@ asyncio.run(main())
 
 async def serving_host(url, name, own):
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVING, url, name, own,
-        stdout=asyncio.subprocess.PIPE, env=child_environment(),
+        sys.executable,
+        "-c",
+        SERVING,
+        url,
+        name,
+        own,
+        stdout=asyncio.subprocess.PIPE,
+        env=child_environment(),
     )
     assert await process.stdout.readline() == b"ready\n"
     return process
@@ -258,9 +264,7 @@ def test_a_serving_host_that_goes_ends_its_own_connections_only(nats, pipe_name,
     async def main():
         hosts = [await serving_host(nats.url, pipe_name, f"{pipe_name}-{n}") for n in range(2)]
         try:
-            far = npipes.bridge.connect(
-                pipe_name, pipe=f"{pipe_name}-far", nats=nats.url, heartbeat=0.3
-            )
+            far = npipes.bridge.connect(pipe_name, pipe=f"{pipe_name}-far", nats=nats.url, heartbeat=0.3)
             async with far:
                 streams = [Stream(f"{pipe_name}-far", 2000, window=20) for _ in range(10)]
                 tasks = [asyncio.create_task(stream.run()) for stream in streams]
@@ -271,10 +275,12 @@ def test_a_serving_host_that_goes_ends_its_own_connections_only(nats, pipe_name,
                 hosts[0].send_signal(how)
                 await until(lambda: sum(task.done() for task in tasks) == gone)
                 marks = [stream.received for stream in streams]
-                await until(lambda: all(
-                    task.done() or stream.received > mark + 10
-                    for task, stream, mark in zip(tasks, streams, marks, strict=True)
-                ))
+                await until(
+                    lambda: all(
+                        task.done() or stream.received > mark + 10
+                        for task, stream, mark in zip(tasks, streams, marks, strict=True)
+                    )
+                )
                 for task, stream in zip(tasks, streams, strict=True):
                     if task.done():
                         assert isinstance(stream.error, npipes.PipeError)

@@ -46,7 +46,7 @@ def test_a_slow_server_slows_its_client_and_nothing_piles_up(url, pipe_name):
 
             task = asyncio.create_task(send())
             before, same = -1, 0
-            while same < 10:            # until it stands
+            while same < 10:  # until it stands
                 await asyncio.sleep(0.02)
                 same = same + 1 if sent == before else 0
                 before = sent
@@ -107,7 +107,7 @@ def test_a_broadcast_goes_over_nats_once_for_each_host_not_for_each_client(url, 
     hosts, clients, size, rounds = 2, 25, 100_000, 5
 
     async def listen(conn, number):
-        await conn.send(b"%d" % number)         # its own answer comes somewhere in between
+        await conn.send(b"%d" % number)  # its own answer comes somewhere in between
         got = [await conn.recv() for _ in range(rounds + 1)]
         got.remove(b"%d" % number)
         assert got == [numbered(turn, size) for turn in range(rounds)]
@@ -156,10 +156,7 @@ def test_a_thousand_tunnels(url, pipe_name):
     async def main():
         async with bridged(url, pipe_name, echo, heartbeat=5.0, timeout=TIMEOUT) as (near, far):
             async with contextlib.AsyncExitStack() as stack:
-                conns = [
-                    await stack.enter_async_context(npipes.aio.connect(f"{pipe_name}-far"))
-                    for _ in range(count)
-                ]
+                conns = [await stack.enter_async_context(npipes.aio.connect(f"{pipe_name}-far")) for _ in range(count)]
 
                 async def talk(index, conn):
                     for turn in range(3):

@@ -14,7 +14,18 @@ if is_wine():
 
 from npipes.bridge.errors import BadFrameError, FrameGapError  # noqa: E402
 from npipes.bridge.frames import (  # noqa: E402
-    ANSWER, CLOSE, DATA, ENTRY, HEADER, KEEP, MORE, NUMBER, PROBE, REF, close_body, parse_close,
+    ANSWER,
+    CLOSE,
+    DATA,
+    ENTRY,
+    HEADER,
+    KEEP,
+    MORE,
+    NUMBER,
+    PROBE,
+    REF,
+    close_body,
+    parse_close,
 )
 from npipes.bridge.incoming import Incoming  # noqa: E402
 from npipes.bridge.outgoing import Outgoing  # noqa: E402
@@ -53,8 +64,11 @@ def take(incoming, *frames):
 messages = st.lists(
     st.one_of(
         st.binary(max_size=50),
-        st.builds(lambda seed, size: bytes([seed]) * size, st.integers(0, 3),
-                  st.sampled_from([0, 127, 128, 1023, 1024, 1028, 5000, 40_000])),
+        st.builds(
+            lambda seed, size: bytes([seed]) * size,
+            st.integers(0, 3),
+            st.sampled_from([0, 127, 128, 1023, 1024, 1028, 5000, 40_000]),
+        ),
     ),
     max_size=30,
 )
@@ -164,12 +178,12 @@ def test_both_sides_forget_the_same_messages():
         [frame(1, entry(bytes(300), MORE | KEEP))],
         [frame(1, entry(bytes(300), KEEP | REF))],
         [frame(1, ENTRY.pack(KEEP) + b"1234567")],
-        [frame(1, referred(7, 100))],                               # never kept
-        [frame(1, kept(7, bytes(300)), referred(7, 299))],          # another size
-        [frame(1, kept(7, bytes(300)), kept(7, bytes(300)))],       # the same number
-        [frame(1, entry(b"a", MORE), kept(7, bytes(300)))],         # inside a message
+        [frame(1, referred(7, 100))],  # never kept
+        [frame(1, kept(7, bytes(300)), referred(7, 299))],  # another size
+        [frame(1, kept(7, bytes(300)), kept(7, bytes(300)))],  # the same number
+        [frame(1, entry(b"a", MORE), kept(7, bytes(300)))],  # inside a message
         [frame(1, entry(bytes(900))), frame(2, entry(bytes(93)))],  # 1001 of 1000 bytes
-        [frame(1, entry(bytes(996))), frame(2, kept(1, b"x"))],     # nothing is left
+        [frame(1, entry(bytes(996))), frame(2, kept(1, b"x"))],  # nothing is left
     ],
 )
 def test_a_frame_that_no_bridge_sends_is_refused(frames):
@@ -200,9 +214,7 @@ def test_a_side_that_shares_nothing_is_not_believed_to():
 
 
 def test_a_message_is_as_long_as_allowed_and_no_longer():
-    assert take(Incoming(MAX, 100, None), frame(1, entry(bytes(60), MORE), entry(bytes(40)))) == [
-        bytes(100)
-    ]
+    assert take(Incoming(MAX, 100, None), frame(1, entry(bytes(60), MORE), entry(bytes(40)))) == [bytes(100)]
     with pytest.raises(npipes.MessageTooLargeError, match="100 bytes"):
         take(Incoming(MAX, 100, None), frame(1, entry(bytes(60), MORE), entry(bytes(41))))
 

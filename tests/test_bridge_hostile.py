@@ -33,7 +33,7 @@ def bad_frames(number, granted):
     yield head + b"\0\0"
     yield head + ENTRY.pack(5) + b"abc"
     yield head + ENTRY.pack(0xFFFFFFFF)
-    yield head + ENTRY.pack(200_000) + bytes(200_000)          # more than is allowed at first
+    yield head + ENTRY.pack(200_000) + bytes(200_000)  # more than is allowed at first
     yield head + ENTRY.pack(KEEP | 1) + NUMBER.pack(1) + b"x"
     yield head + ENTRY.pack(REF | 100) + NUMBER.pack(99)
     for seed in range(3 if is_wine() else 20):
@@ -105,15 +105,35 @@ GOOD = {"protocol": 1, "bridge": TOKEN, "tunnel": TOKEN, "granted": 1000, "timeo
 @pytest.mark.parametrize(
     "request_",
     [
-        b"", b"\xff\xfe", b"null", b"[]", b"{}", b"[" * 100_000,
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
         *(
             json.dumps(GOOD | change).encode()
             for change in (
-                {"protocol": 2}, {"bridge": "*"}, {"bridge": TOKEN.upper()}, {"bridge": 5},
-                {"tunnel": ">"}, {"tunnel": TOKEN + " "}, {"tunnel": ""}, {"tunnel": "a.b" + TOKEN[3:]},
-                {"granted": -1}, {"granted": True}, {"granted": 1 << 60}, {"granted": "1"},
-                {"timeout": 0}, {"timeout": None}, {"timeout": 1e999}, {"peer": None}, {"peer": {"host": "h"}}, {"peer": PEER | {"pid": "1"}},
-                {"peer": PEER | {"user": "x" * 300}}, {"peer": PEER | {"host": "a\nb"}},
+                {"protocol": 2},
+                {"bridge": "*"},
+                {"bridge": TOKEN.upper()},
+                {"bridge": 5},
+                {"tunnel": ">"},
+                {"tunnel": TOKEN + " "},
+                {"tunnel": ""},
+                {"tunnel": "a.b" + TOKEN[3:]},
+                {"granted": -1},
+                {"granted": True},
+                {"granted": 1 << 60},
+                {"granted": "1"},
+                {"timeout": 0},
+                {"timeout": None},
+                {"timeout": 1e999},
+                {"peer": None},
+                {"peer": {"host": "h"}},
+                {"peer": PEER | {"pid": "1"}},
+                {"peer": PEER | {"user": "x" * 300}},
+                {"peer": PEER | {"host": "a\nb"}},
             )
         ),
     ],
@@ -126,7 +146,7 @@ def test_a_bad_request_is_refused(url, pipe_name, request_):
             reply = await stranger.request(near.subjects.open, request_, timeout=10)
             assert "error" in json.loads(reply.data)
             assert not near.tunnels and near.stats.refused == 1
-            await stranger.publish(near.subjects.open, request_)        # without a reply subject
+            await stranger.publish(near.subjects.open, request_)  # without a reply subject
             async with npipes.aio.connect(f"{pipe_name}-far") as good:
                 assert await good.call(b"hello") == b"hello"
             await stranger.close()
@@ -136,9 +156,14 @@ def test_a_bad_request_is_refused(url, pipe_name, request_):
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"[]", b"{}", json.dumps({"protocol": 1, "bridge": "*", "granted": 1, "peer": PEER}).encode(),
-     json.dumps({"protocol": 1, "bridge": TOKEN, "granted": -1, "peer": PEER}).encode(),
-     json.dumps({"protocol": 1, "bridge": TOKEN, "granted": 1, "peer": 7}).encode()],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        json.dumps({"protocol": 1, "bridge": "*", "granted": 1, "peer": PEER}).encode(),
+        json.dumps({"protocol": 1, "bridge": TOKEN, "granted": -1, "peer": PEER}).encode(),
+        json.dumps({"protocol": 1, "bridge": TOKEN, "granted": 1, "peer": 7}).encode(),
+    ],
     ids=range(6),
 )
 def test_a_bad_answer_ends_the_connection_with_an_error(url, pipe_name, answer):

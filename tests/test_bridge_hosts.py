@@ -63,15 +63,17 @@ class Host:
     def start(self, *command):
         environment = child_environment(NPIPES_DIR=self.directory)
         process = subprocess.Popen(
-            [*self.prefix, *command], env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*self.prefix, *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self.processes.append(process)
         return process
 
     def bridge(self, role, url):
-        command = [sys.executable, "-m", "npipes", "bridge", role, "demo", "--nats", url,
-                   "--heartbeat", "1", "--timeout", "3"]
+        command = [sys.executable, "-m", "npipes", "bridge", role, "demo", "--nats", url, "--heartbeat", "1", "--timeout", "3"]
         process = self.start(*command)
         line = process.stdout.readline().decode()
         assert "running until" in line, line + process.stdout.read().decode()
@@ -124,8 +126,7 @@ class Hosts:
         ip("-n", hub.name, "addr", "add", f"{hub.address}/24", "dev", "br0")
         ip("-n", hub.name, "link", "set", "br0", "up")
         for host in (self.one, self.two):
-            ip("-n", host.name, "link", "add", host.link, "type", "veth",
-               "peer", "name", host.link, "netns", hub.name)
+            ip("-n", host.name, "link", "add", host.link, "type", "veth", "peer", "name", host.link, "netns", hub.name)
             ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", host.link)
             ip("-n", host.name, "link", "set", host.link, "up")
             ip("-n", hub.name, "link", "set", host.link, "master", "br0", "up")

@@ -108,15 +108,42 @@ def certificates(directory):
 
     new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     # Python 3.13 and later want what RFC 5280 says that a certificate has.
-    call(*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca",
-         "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    call(
+        *new,
+        "-x509",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=ca",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+    )
     (directory / "extensions").write_text(
         "subjectAltName=IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
     )
     for name in ("server", "client"):
         call(*new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        call("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-             "-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", "extensions")
+        call(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-out",
+            f"{name}.pem",
+            "-days",
+            "2",
+            "-extfile",
+            "extensions",
+        )
     return directory
 
 
@@ -143,8 +170,6 @@ def test_tls_with_certificates_of_both_sides_and_nkeys(pipe_name, tmp_path):
                 await talks(f"{pipe_name}-far")
             stranger = {"tls": ssl.create_default_context(), "nkeys_seed": str(files / "user.nk")}
             with pytest.raises(npipes.bridge.NatsLostError, match="(?i)certificate"):
-                await npipes.bridge.serve(
-                    pipe_name, nats=server.url, nats_options=stranger, timeout=1.0
-                )
+                await npipes.bridge.serve(pipe_name, nats=server.url, nats_options=stranger, timeout=1.0)
 
         run(main)

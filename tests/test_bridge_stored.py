@@ -57,10 +57,10 @@ def test_what_is_stored_while_nobody_serves_is_delivered_later_in_order(nats, pi
             await send(pipe, messages[:300])
             await until(lambda: store.messages == 300)
         async with npipes.bridge.store(pipe_name, pipe=pipe, **options):
-            await send(pipe, messages[300:])                # its close stores what has come
+            await send(pipe, messages[300:])  # its close stores what has come
         collector = Collector()
         async with npipes.bridge.deliver(pipe_name, timeout=0.3, **options) as deliver:
-            await asyncio.sleep(0.5)                        # no server yet
+            await asyncio.sleep(0.5)  # no server yet
             async with npipes.aio.serve(collector, pipe_name):
                 await until(lambda: len(collector.got) >= len(messages))
                 await until(lambda: deliver.messages == len(messages))
@@ -92,9 +92,7 @@ def test_nats_is_killed_and_restarted_under_way(nats, pipe_name, monkeypatch):
             await restart
             await until(lambda: store.messages == count)
             await until(lambda: len(set(collector.got)) == count)
-        assert without_repeats(collector.got) == [
-            numbered(number, 200) + b"#%d" % number for number in range(count)
-        ]
+        assert without_repeats(collector.got) == [numbered(number, 200) + b"#%d" % number for number in range(count)]
 
     run(main)
 
@@ -116,7 +114,7 @@ def test_a_server_that_restarts_gets_what_it_had_not_confirmed_again(nats, pipe_
         async with npipes.bridge.store(pipe_name, pipe=pipe, **options) as store:
             async with npipes.aio.connect(pipe) as conn:
                 for number in range(20):
-                    assert await conn.call(b"%d" % number) == b""       # it is stored
+                    assert await conn.call(b"%d" % number) == b""  # it is stored
                     assert store.messages == number + 1
             async with npipes.bridge.deliver(pipe_name, timeout=0.3, **options) as deliver:
                 async with npipes.aio.serve(dies, pipe_name):

@@ -53,10 +53,9 @@ def test_broadcast_of_nothing_sends_nothing(serve, connect, free):
 @pytest.mark.parametrize("size", [5, 200_000])
 def test_every_client_gives_the_cookie_back(serve, connect, free, size):
     log = Log()
-    server = serve(free_threading_events=free, threads=3,
-                   **log.handlers("on_connected", "on_sent"))
+    server = serve(free_threading_events=free, threads=3, **log.handlers("on_connected", "on_sent"))
     clients = [connect(server) for _ in range(6)]
-    conns = {conn for conn, in log.wait("on_connected", 6)}
+    conns = {conn for (conn,) in log.wait("on_connected", 6)}
     cookie = object()
     before = sys.getrefcount(cookie)
     assert server.broadcast(bytes(size), cookie) == 6
@@ -71,8 +70,7 @@ def test_every_client_gives_the_cookie_back(serve, connect, free, size):
 
 
 def test_a_handler_may_broadcast(serve, connect, free):
-    server = serve(free_threading_events=free, threads=2,
-                   on_message=lambda conn, data, cookie: conn.server.broadcast(data))
+    server = serve(free_threading_events=free, threads=2, on_message=lambda conn, data, cookie: conn.server.broadcast(data))
     clients = [connect(server) for _ in range(5)]
     assert eventually(lambda: len(server.connections) == 5)
     clients[0].send(b"to all")
@@ -110,9 +108,12 @@ def test_a_payload_is_held_once_for_all_and_let_go(serve, connect, free):
 
 def test_a_client_that_does_not_read_delays_nobody(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, max_pending_bytes=1_000_000,
-                   max_message_size=1_000_000,
-                   **log.handlers("on_connected", "on_error"))
+    server = serve(
+        free_threading_events=free,
+        max_pending_bytes=1_000_000,
+        max_message_size=1_000_000,
+        **log.handlers("on_connected", "on_error"),
+    )
     slow, fast = connect(server), connect(server)
     (first,), (second,) = log.wait("on_connected", 2)
     data = bytes(500_000)
@@ -123,7 +124,7 @@ def test_a_client_that_does_not_read_delays_nobody(serve, connect, free):
         assert len(fast.receive()) == len(data)
     assert counts == [2] * (len(counts) - 1) + [1]
     assert time.monotonic() - begin < TIMEOUT
-    ((conn, error),) = log.wait("on_error")     # the slow one could not take it
+    ((conn, error),) = log.wait("on_error")  # the slow one could not take it
     assert conn.pending_bytes > 0 and conn.is_connected
     assert type(error) is npipes.QueueFullError
     assert (error.operation, error.cookie) == ("broadcast", len(counts) - 1)
@@ -137,13 +138,14 @@ def test_a_client_that_does_not_read_delays_nobody(serve, connect, free):
 
 def test_dead_clients_delay_nobody(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, on_error=lambda conn, error: None,
-                   **log.handlers("on_connected", "on_disconnected"))
+    server = serve(
+        free_threading_events=free, on_error=lambda conn, error: None, **log.handlers("on_connected", "on_disconnected")
+    )
     alive = connect(server)
     for count in range(10):
         with Client(server):
             log.wait("on_connected", count + 2)
-        server.broadcast(b"%d" % count)     # to one that may be gone or not
+        server.broadcast(b"%d" % count)  # to one that may be gone or not
         assert alive.receive() == b"%d" % count
     log.wait("on_disconnected", 10)
     assert server.broadcast(b"one") == 1

@@ -77,14 +77,12 @@ def test_a_message_is_what_arrived(serve, free):
         for i, part in enumerate((b"\0\0\0\5", b"hello", b"\xff\xff\xff\xfe", b"!"), 1):
             client.send(part)
             assert eventually(lambda i=i: len(log.of("on_message")) == i)
-    assert [data for _, data, _ in log.of("on_message")] == [
-        b"\0\0\0\5", b"hello", b"\xff\xff\xff\xfe", b"!"]
+    assert [data for _, data, _ in log.of("on_message")] == [b"\0\0\0\5", b"hello", b"\xff\xff\xff\xfe", b"!"]
 
 
 def test_what_is_written_has_no_frame(serve, free):
     log = Log()
-    server = serve(mode="byte", free_threading_events=free,
-                   **log.handlers("on_connected", "on_sent"))
+    server = serve(mode="byte", free_threading_events=free, **log.handlers("on_connected", "on_sent"))
     with Stream(server) as client:
         ((conn,),) = log.wait("on_connected")
         for part in (b"one", b"two", b"", b"x" * 100_000):
@@ -96,8 +94,9 @@ def test_what_is_written_has_no_frame(serve, free):
 
 def test_no_length_is_too_large(serve, free):
     log = Log()
-    server = serve(mode="byte", free_threading_events=free, max_message_size=10,
-                   **log.handlers("on_message", "on_error", "on_disconnected"))
+    server = serve(
+        mode="byte", free_threading_events=free, max_message_size=10, **log.handlers("on_message", "on_error", "on_disconnected")
+    )
     with Stream(server) as client:
         client.send(b"x" * 50_000)
     log.wait("on_disconnected")
@@ -107,8 +106,7 @@ def test_no_length_is_too_large(serve, free):
 
 def test_reads_can_be_asked_for_one_by_one(serve, free):
     log = Log()
-    server = serve(mode="byte", continuous_read=False, free_threading_events=free,
-                   **log.handlers("on_connected", "on_message"))
+    server = serve(mode="byte", continuous_read=False, free_threading_events=free, **log.handlers("on_connected", "on_message"))
     with Stream(server) as client:
         ((conn,),) = log.wait("on_connected")
         client.send(b"first")
@@ -119,22 +117,20 @@ def test_reads_can_be_asked_for_one_by_one(serve, free):
 
 def test_broadcast_and_close_work_as_with_messages(serve, free):
     log = Log()
-    server = serve(mode="byte", free_threading_events=free,
-                   **log.handlers("on_connected", "on_disconnected"))
+    server = serve(mode="byte", free_threading_events=free, **log.handlers("on_connected", "on_disconnected"))
     with Stream(server) as a, Stream(server) as b:
         log.wait("on_connected", 2)
         assert server.broadcast(b"to all") == 2
         assert a.receive(6) == b.receive(6) == b"to all"
     log.wait("on_disconnected", 2)
-    assert [conn.error for conn, in log.of("on_disconnected")] == [None, None]
+    assert [conn.error for (conn,) in log.of("on_disconnected")] == [None, None]
 
 
 @linux_only
 def test_any_end_is_orderly(serve, free):
     """There are no messages that could be cut off."""
     log = Log()
-    server = serve(mode="byte", free_threading_events=free,
-                   **log.handlers("on_disconnected", "on_error"))
+    server = serve(mode="byte", free_threading_events=free, **log.handlers("on_disconnected", "on_error"))
     with raw_client(server) as client:
         client.sendall(b"\0\0\0")
         client.shutdown(socket.SHUT_WR)
@@ -151,8 +147,7 @@ def test_a_client_of_bytes_that_does_not_read_stalls_itself_only(serve):
         except npipes.PipeClosedError:
             pass
 
-    server = serve(mode="byte", write_high_water=100_000, on_message=on_message,
-                   on_error=lambda conn, error: None)
+    server = serve(mode="byte", write_high_water=100_000, on_message=on_message, on_error=lambda conn, error: None)
     with raw_client(server) as client:
         client.setblocking(False)
         sent = 0

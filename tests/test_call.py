@@ -32,6 +32,7 @@ def test_a_call_of_a_client_leaves_it_open(serve):
 def test_calls_of_several_threads_get_their_own_replies(serve):
     server = serve(on_message=echo)
     with npipes.connect(server.name) as client:
+
         def talk(number):
             for i in range(50):
                 data = b"%d %d" % (number, i) + bytes(number * 2000)

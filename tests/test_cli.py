@@ -175,9 +175,7 @@ def test_serve_echoes_until_ctrl_c(pipe_name, capfd):
     assert lines[0] == f"echoes on {npipes.address(pipe_name)} until Ctrl-C"
     assert f"process {os.getpid()}" in lines[1]
     assert "connection 2: disconnected" in lines
-    assert lines[-1] == (
-        "2 connections, 2 messages (100005 bytes) in, 2 (100005 bytes) out, 0 errors"
-    )
+    assert lines[-1] == ("2 connections, 2 messages (100005 bytes) in, 2 (100005 bytes) out, 0 errors")
 
 
 def test_serve_is_quiet_where_it_is_told(pipe_name, capfd):
@@ -209,7 +207,7 @@ def test_serve_a_byte_stream_to_a_group(pipe_name, capfd):
 def test_serve_says_what_went_wrong_with_a_connection(pipe_name, capfd):
     def talk():
         with raw_client(npipes.address(pipe_name)) as client:
-            client.sendall(b"\x80\0\0\0")       # a length below -1
+            client.sendall(b"\x80\0\0\0")  # a length below -1
             return client.recv(1)
 
     with Interrupter(pipe_name, talk) as client:

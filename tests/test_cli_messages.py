@@ -355,7 +355,7 @@ def test_serve_does_not_begin_without_its_program(pipe_name, capfd):
 
 def test_a_file_that_is_not_there_is_said_before_the_server_is_waited_for(pipe_name, capfd, tmp_path):
     assert cli.main(["send", pipe_name, "--file", str(tmp_path / "none"), "--timeout", "100"]) == 1
-    assert capfd.readouterr().err.startswith(f"npipes send: {tmp_path / 'none'}: ")     # and the system's words
+    assert capfd.readouterr().err.startswith(f"npipes send: {tmp_path / 'none'}: ")  # and the system's words
 
 
 def test_what_failed_is_said_without_the_number_of_the_error(pipe_name, capfd):

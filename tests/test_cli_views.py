@@ -15,9 +15,7 @@ import npipes
 from npipes import cli, stats
 from npipes.cli import bench, common, output, top
 
-lists_pipes = pytest.mark.skipif(
-    WINDOWS and is_wine(), reason="Wine can't list the directory of pipes"
-)
+lists_pipes = pytest.mark.skipif(WINDOWS and is_wine(), reason="Wine can't list the directory of pipes")
 
 
 # ---- the stats pipe ------------------------------------------------------
@@ -328,9 +326,7 @@ def test_tables_are_rich_on_a_terminal(monkeypatch):
 # ---- parts ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "count"), [("5", 5), ("64k", 65536), ("1M", 1 << 20), ("2GiB", 2 << 30), ("3 kb", 3072)]
-)
+@pytest.mark.parametrize(("text", "count"), [("5", 5), ("64k", 65536), ("1M", 1 << 20), ("2GiB", 2 << 30), ("3 kb", 3072)])
 def test_sizes_are_read(text, count):
     assert common.size(text) == count
 

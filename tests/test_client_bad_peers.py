@@ -20,12 +20,16 @@ def raw(listener):
 
 
 @linux_only
-@pytest.mark.parametrize("header", [
-    struct.pack("!i", -2),
-    struct.pack("!i", -(1 << 31)),
-    struct.pack("!iq", -1, -1),
-    struct.pack("!iq", -1, -(1 << 63)),
-], ids=str)
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("!i", -2),
+        struct.pack("!i", -(1 << 31)),
+        struct.pack("!iq", -1, -1),
+        struct.pack("!iq", -1, -(1 << 63)),
+    ],
+    ids=str,
+)
 def test_a_length_that_can_not_be_ends_the_receiving(raw, header):
     client, peer = raw
     peer.sendall(frame(b"before") + header + b"after")
@@ -76,9 +80,11 @@ def test_a_length_of_twelve_bytes_is_understood(raw):
 
 
 @linux_only
-@pytest.mark.parametrize("part", [b"\0", b"\0\0\0", struct.pack("!i", 5), frame(b"hello")[:-1],
-                                  struct.pack("!i", -1) + bytes(7), frame(bytes(100_000))[:-1]],
-                         ids=len)
+@pytest.mark.parametrize(
+    "part",
+    [b"\0", b"\0\0\0", struct.pack("!i", 5), frame(b"hello")[:-1], struct.pack("!i", -1) + bytes(7), frame(bytes(100_000))[:-1]],
+    ids=len,
+)
 def test_a_peer_that_leaves_inside_a_message_is_a_reset(raw, part):
     client, peer = raw
     peer.sendall(frame(b"before") + part)

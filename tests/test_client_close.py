@@ -198,7 +198,7 @@ def test_a_server_that_dies_inside_a_message_is_a_reset(pipe_name):
         address = process.stdout.readline().strip()
         with npipes.connect(address) as client:
             with pytest.raises(npipes.MessageTooLargeError):
-                client.recv_bytes(10, timeout=TIMEOUT)      # has begun to arrive
+                client.recv_bytes(10, timeout=TIMEOUT)  # has begun to arrive
             client.send_bytes(b"die")
             process.wait(TIMEOUT)
             with pytest.raises(ConnectionResetError) as info:
@@ -251,7 +251,7 @@ def test_descriptors_are_given_back(listener):
             npipes.connect("nobody", timeout=0)
 
     use()
-    gc.collect()        # tracebacks keep what they have seen
+    gc.collect()  # tracebacks keep what they have seen
     before = descriptor_count()
     for _ in range(20):
         use()

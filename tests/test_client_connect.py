@@ -150,7 +150,8 @@ def test_a_socket_that_is_not_for_this_user_is_told(serve):
 @pytest.mark.skipif(not WINDOWS and os.geteuid() != 0, reason="takes root to become another user")
 def test_another_user_is_refused(serve):
     server = serve(f"/tmp/np-refused-{os.getpid()}", access=0o600)
-    run_python("""
+    run_python(
+        """
         import os, sys
         import npipes
 
@@ -161,7 +162,9 @@ def test_another_user_is_refused(serve):
             assert sys.argv[1] in str(error)
         else:
             raise AssertionError("not refused")
-        """, server.address)
+        """,
+        server.address,
+    )
 
 
 @linux_only
@@ -177,8 +180,7 @@ def test_a_socket_that_a_crash_left_behind_is_nobody(tmp_path):
 def test_a_server_that_closes_its_client_at_once_is_told(serve):
     server = serve(on_connected=lambda conn: conn.close())
     with npipes.connect(server.name) as client:
-        with pytest.raises((npipes.ConnectionClosed, npipes.PipeClosedError,
-                            npipes.PipeResetError)) as info:
+        with pytest.raises((npipes.ConnectionClosed, npipes.PipeClosedError, npipes.PipeResetError)) as info:
             client.call(b"x", timeout=TIMEOUT)
         assert server.address in str(info.value)
 

@@ -16,8 +16,7 @@ ALL = ("on_connected", "on_message", "on_sent", "on_disconnected", "on_error")
 def test_a_client_has_the_events_of_a_server(serve, manage, free, pipe_name):
     log = Log()
     serve(on_message=echo)
-    manager = manage(free_threading_events=free, on_ready=log.handler("on_ready"),
-                     **log.handlers(*ALL))
+    manager = manage(free_threading_events=free, on_ready=log.handler("on_ready"), **log.handlers(*ALL))
     conn = manager.connect(pipe_name)
     assert log.wait("on_connected") == [(conn,)]
     conn.write(b"hello", cookie="one")
@@ -49,9 +48,7 @@ def test_connect_returns_before_anything_has_happened(serve, pipe_name):
 def test_the_first_connect_starts_the_manager(serve, pipe_name):
     serve()
     connected = threading.Event()
-    manager = npipes.ClientManager(
-        free_threading_events=True, on_connected=lambda conn: connected.set()
-    )
+    manager = npipes.ClientManager(free_threading_events=True, on_connected=lambda conn: connected.set())
     assert not manager.is_running
     manager.connect(pipe_name)
     assert manager.is_running
@@ -67,9 +64,7 @@ def test_the_first_connect_starts_the_manager(serve, pipe_name):
 def test_threads_may_make_the_first_connection_together(serve, pipe_name):
     serve()
     log = Log()
-    manager = npipes.ClientManager(
-        free_threading_events=True, threads=4, **log.handlers("on_ready", "on_connected")
-    )
+    manager = npipes.ClientManager(free_threading_events=True, threads=4, **log.handlers("on_ready", "on_connected"))
     finish(*[in_thread(manager.connect, pipe_name) for _ in range(8)])
     log.wait("on_connected", 8)
     manager.stop()
@@ -107,9 +102,11 @@ def test_a_name_may_be_an_address_or_a_path(serve, manage, pipe_name):
     manager.connect(server.address)
     log.wait("on_connected", 1)
     if not WINDOWS:
+
         class Path:
             def __fspath__(self):
                 return server.address
+
         manager.connect(Path())
         log.wait("on_connected", 2)
 
@@ -142,8 +139,7 @@ def test_one_manager_talks_to_several_servers(serve, manage, new_name):
     for name in names:
         serve(name, on_message=lambda conn, data, cookie, name=name: conn.write(name.encode()))
     log = Log()
-    manager = manage(on_message=log.handler("on_message"),
-                     on_connected=lambda conn: conn.write(b"who?"))
+    manager = manage(on_message=log.handler("on_message"), on_connected=lambda conn: conn.write(b"who?"))
     conns = {manager.connect(name): name.encode() for name in names}
     answers = {conn: data for conn, data, _ in log.wait("on_message", len(names))}
     assert answers == conns
@@ -187,8 +183,7 @@ def test_more_than_both_ends_hold_is_echoed(serve, manage, free, pipe_name):
 def test_on_drained_tells_when_to_write_on(serve, manage, free, pipe_name):
     log = Log()
     serve(on_message=log.handler("on_message"))
-    manager = manage(free_threading_events=free, write_high_water=1 << 20,
-                     on_drained=log.handler("on_drained"))
+    manager = manage(free_threading_events=free, write_high_water=1 << 20, on_drained=log.handler("on_drained"))
     manager.on_connected = lambda conn: conn.write(bytes(10_000_000))
     conn = manager.connect(pipe_name)
     assert log.wait("on_drained") == [(conn,)]
@@ -198,8 +193,7 @@ def test_on_drained_tells_when_to_write_on(serve, manage, free, pipe_name):
 def test_read_asks_for_one_message(serve, manage, free, pipe_name):
     log = Log()
     serve(on_connected=lambda conn: conn.write_many([b"1", b"2", b"3"]))
-    manager = manage(free_threading_events=free, continuous_read=False,
-                     **log.handlers("on_connected", "on_message"))
+    manager = manage(free_threading_events=free, continuous_read=False, **log.handlers("on_connected", "on_message"))
     conn = manager.connect(pipe_name)
     log.wait("on_connected")
     time.sleep(0.05)
@@ -233,7 +227,7 @@ def test_a_foreign_loop_learns_of_events(serve, pipe_name):
     log = Log()
     serve(on_message=echo)
     with npipes.ClientManager(**log.handlers("on_connected")) as manager:
-        assert manager.dispatch() in (0, 1)     # on_ready, which has no handler
+        assert manager.dispatch() in (0, 1)  # on_ready, which has no handler
         manager.connect(pipe_name)
         if WINDOWS:
             assert manager.wait_handle
@@ -253,9 +247,7 @@ def test_parameters_are_attributes_with_their_defaults():
     assert manager.reconnect_delay == (0.05, 5.0)
     assert manager.free_threading_events is False
     assert manager.max_message_size == 64 << 20
-    manager = npipes.ClientManager(
-        server_owner="user", reconnect=True, reconnect_delay=[1, 2], threads=3, spin_us=5
-    )
+    manager = npipes.ClientManager(server_owner="user", reconnect=True, reconnect_delay=[1, 2], threads=3, spin_us=5)
     assert manager.server_owner == "user" and manager.reconnect is True
     assert manager.reconnect_delay == (1.0, 2.0) and manager.threads == 3 and manager.spin_us == 5
 

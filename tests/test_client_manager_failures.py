@@ -134,7 +134,7 @@ def test_a_connection_that_is_not_open_refuses_to_write(manager, log, pipe_name)
     with pytest.raises(npipes.PipeClosedError, match="closed"):
         conn.write(b"x")
     manager.stop()
-    assert not log.entries      # who closes it knows
+    assert not log.entries  # who closes it knows
 
 
 def test_a_server_that_closes_at_once_ends_the_connection(serve, manager, log, pipe_name):

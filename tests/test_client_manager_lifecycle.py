@@ -103,8 +103,7 @@ def test_managers_leave_no_descriptor_and_no_thread(serve, free, pipe_name, new_
 
     def cycle():
         log = Log()
-        with npipes.ClientManager(free_threading_events=free, threads=3, reconnect=True,
-                                  **log.handlers(*ALL)) as manager:
+        with npipes.ClientManager(free_threading_events=free, threads=3, reconnect=True, **log.handlers(*ALL)) as manager:
             conns = [manager.connect(pipe_name) for _ in range(3)]
             manager.connect(new_name(), timeout=None)
             assert eventually(lambda: all(conn.is_connected for conn in conns))
@@ -148,8 +147,7 @@ def test_a_handler_that_raises_harms_nothing_else(serve, manage, free, pipe_name
         raise ValueError("of the handler")
 
     with unraisable() as caught:
-        manager = manage(free_threading_events=free, on_connected=on_connected,
-                         **log.handlers("on_message"))
+        manager = manage(free_threading_events=free, on_connected=on_connected, **log.handlers("on_message"))
         conn = manager.connect(pipe_name)
         assert log.wait("on_message") == [(conn, b"hello", None)]
     assert [str(error) for error, _ in caught] == ["of the handler"]
@@ -165,16 +163,20 @@ def test_a_handler_may_connect_and_close(serve, manage, free, pipe_name):
             conn.manager.connect(pipe_name)
         conn.close()
 
-    manage(free_threading_events=free, on_connected=on_connected,
-           on_disconnected=log.handler("on_disconnected")).connect(pipe_name)
+    manage(free_threading_events=free, on_connected=on_connected, on_disconnected=log.handler("on_disconnected")).connect(
+        pipe_name
+    )
     log.wait("on_disconnected", 10)
 
 
 def test_a_handler_of_an_error_may_connect_again(serve, manage, free, pipe_name, new_name):
     log = Log()
     serve()
-    manager = manage(free_threading_events=free, on_connected=log.handler("on_connected"),
-                     on_error=lambda conn, error: conn.manager.connect(pipe_name))
+    manager = manage(
+        free_threading_events=free,
+        on_connected=log.handler("on_connected"),
+        on_error=lambda conn, error: conn.manager.connect(pipe_name),
+    )
     manager.connect(new_name(), timeout=0)
     log.wait("on_connected")
 
@@ -190,8 +192,9 @@ def test_a_handler_may_stop_its_manager(serve, free, pipe_name, new_name):
             conn.manager.connect(pipe_name)
         log.add("refused")
 
-    manager = npipes.ClientManager(free_threading_events=free, on_connected=on_connected,
-                                   on_disconnected=log.handler("on_disconnected"))
+    manager = npipes.ClientManager(
+        free_threading_events=free, on_connected=on_connected, on_disconnected=log.handler("on_disconnected")
+    )
     pending = manager.connect(new_name(), timeout=None)
     conn = manager.connect(pipe_name)
     manager.run(timeout=20)

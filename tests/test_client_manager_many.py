@@ -44,8 +44,13 @@ def test_a_thousand_connections_are_open_at_once(serve, manage, free, threads, p
 
     log = Log()
     server = serve(on_message=echo, threads=threads)
-    manager = manage(free_threading_events=free, threads=threads, on_message=on_message,
-                     on_connected=on_connected, **log.handlers("on_error", "on_disconnected"))
+    manager = manage(
+        free_threading_events=free,
+        threads=threads,
+        on_message=on_message,
+        on_connected=on_connected,
+        **log.handlers("on_error", "on_disconnected"),
+    )
     conns = {manager.connect(pipe_name, timeout=60) for _ in range(COUNT)}
     assert all_answered.wait(60), f"{len(answered)} were answered; {log.of('on_error')[:3]}"
     assert answered == conns == set(manager.connections)

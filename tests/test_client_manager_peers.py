@@ -70,9 +70,7 @@ def test_a_hundred_clients_of_a_listener(manage, log, pipe_name):
             accepted.append(connection)
 
     accepted = []
-    listener = multiprocessing.connection.Listener(
-        npipes.address(pipe_name), FAMILY, backlog=5
-    )
+    listener = multiprocessing.connection.Listener(npipes.address(pipe_name), FAMILY, backlog=5)
     with listener:
         thread = in_thread(serve)
         manager = manage(**log.handlers(*ALL))
@@ -128,9 +126,7 @@ def test_what_is_written_is_framed(manage, listener, pipe_name):
         (b"\0\0", npipes.PipeResetError),
     ],
 )
-def test_a_server_can_do_nothing_worse_than_end_its_connection(
-    manage, log, listener, pipe_name, sent, error
-):
+def test_a_server_can_do_nothing_worse_than_end_its_connection(manage, log, listener, pipe_name, sent, error):
     manager = manage(**log.handlers(*ALL))
     bad, good = manager.connect(pipe_name), manager.connect(pipe_name)
     peer, _ = listener.accept()

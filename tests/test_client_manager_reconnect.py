@@ -19,8 +19,7 @@ def log():
 
 @pytest.fixture
 def manager(manage, log, free):
-    return manage(free_threading_events=free, reconnect=True, reconnect_delay=SOON,
-                  **log.handlers(*ALL))
+    return manage(free_threading_events=free, reconnect=True, reconnect_delay=SOON, **log.handlers(*ALL))
 
 
 def served(name, **options):
@@ -61,9 +60,10 @@ def test_a_failure_is_reported_once_for_each_time_without_a_server(manager, log,
 
 def test_the_next_attempt_waits_for_on_disconnected(log, pipe_name):
     """Events that nobody takes do not pile up."""
-    with served(pipe_name, on_connected=lambda conn: conn.close()) as server, \
-            npipes.ClientManager(reconnect=True, reconnect_delay=SOON,
-                                 **log.handlers(*ALL)) as manager:
+    with (
+        served(pipe_name, on_connected=lambda conn: conn.close()) as server,
+        npipes.ClientManager(reconnect=True, reconnect_delay=SOON, **log.handlers(*ALL)) as manager,
+    ):
         conn = manager.connect(pipe_name)
         assert eventually(lambda: server.stats.connections_total == 1)
         time.sleep(0.1)
@@ -102,8 +102,13 @@ def test_a_handler_of_on_disconnected_may_close_for_good(manage, log, free, pipe
         conn.close()
         log.add("on_disconnected", conn)
 
-    manager = manage(free_threading_events=free, reconnect=True, reconnect_delay=SOON,
-                     on_disconnected=on_disconnected, **log.handlers("on_connected"))
+    manager = manage(
+        free_threading_events=free,
+        reconnect=True,
+        reconnect_delay=SOON,
+        on_disconnected=on_disconnected,
+        **log.handlers("on_connected"),
+    )
     with served(pipe_name):
         manager.connect(pipe_name)
         log.wait("on_connected")

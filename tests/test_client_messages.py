@@ -12,8 +12,7 @@ from support import FAMILY, TIMEOUT, Client, Log, Outcome, echo, finish, in_thre
 
 import npipes
 
-SIZES = [0, 1, 3, 4, 127, 4096, 8191, 8192, 8193, 32767, 65536, 131073, 1 << 20, (1 << 20) + 1,
-         5_000_000]
+SIZES = [0, 1, 3, 4, 127, 4096, 8191, 8192, 8193, 32767, 65536, 131073, 1 << 20, (1 << 20) + 1, 5_000_000]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -49,7 +48,7 @@ def test_a_part_of_a_buffer_is_sent(ends):
     for args in ((2,), (2, 3), (10,), (0, 0), (9, 1), (3, None)):
         a.send_bytes(data, *args)
         first, size = (*args, None)[:2]
-        expected = data[first:] if size is None else data[first:first + size]
+        expected = data[first:] if size is None else data[first : first + size]
         assert b.recv_bytes(timeout=TIMEOUT) == expected
     a.send_bytes(data, offset=1, size=2, timeout=TIMEOUT)
     assert b.recv_bytes(timeout=TIMEOUT) == b"bc"
@@ -64,8 +63,7 @@ def test_a_part_that_is_not_there_is_refused(args):
 
 def test_everything_bytes_like_is_sent(ends):
     a, b = ends
-    things = [bytearray(b"abc"), memoryview(b"abc"), array.array("i", range(5)),
-              memoryview(b"abcdef")[2:4]]
+    things = [bytearray(b"abc"), memoryview(b"abc"), array.array("i", range(5)), memoryview(b"abcdef")[2:4]]
     for thing in things:
         a.send_bytes(thing)
         assert b.recv_bytes(timeout=TIMEOUT) == bytes(memoryview(thing).cast("B"))

@@ -131,19 +131,24 @@ FORK = """
 
 @linux_only
 def test_a_child_of_fork_uses_what_it_inherits():
-    run_python(FORK + """
+    run_python(
+        FORK
+        + """
     a, b = npipes.Pipe()
     pid = fork(lambda: b.send_bytes(b"child: " + b.recv_bytes(timeout=10)))
     assert a.call(b"x", timeout=10) == b"child: x"
     wait(pid)
     b.send_bytes(b"parent")
     assert a.recv_bytes(timeout=10) == b"parent"
-    """)
+    """
+    )
 
 
 @linux_only
 def test_a_close_on_one_side_of_fork_is_none_on_the_other():
-    run_python(FORK + """
+    run_python(
+        FORK
+        + """
     a, b = npipes.Pipe()
     waiting = threading.Thread(target=a.recv_bytes)
     waiting.start()
@@ -158,12 +163,15 @@ def test_a_close_on_one_side_of_fork_is_none_on_the_other():
     b.send_bytes(b"x")
     waiting.join(10)
     assert not waiting.is_alive()
-    """)
+    """
+    )
 
 
 @linux_only
 def test_a_child_of_fork_is_not_held_up_by_threads_that_it_has_not():
-    run_python(FORK + """
+    run_python(
+        FORK
+        + """
     a, b = npipes.Pipe()
     c, d = npipes.Pipe()
     threads = [threading.Thread(target=f, daemon=True) for f in
@@ -178,12 +186,15 @@ def test_a_child_of_fork_is_not_held_up_by_threads_that_it_has_not():
         assert raises(npipes.PipeTimeoutError, a.send_bytes, b"x", timeout=0.1)
         a.close()
     wait(fork(child))
-    """)
+    """
+    )
 
 
 @linux_only
 def test_the_parents_close_does_not_end_the_childs_wait():
-    run_python(FORK + """
+    run_python(
+        FORK
+        + """
     a, b = npipes.Pipe()
     assert raises(npipes.PipeTimeoutError, a.recv_bytes, timeout=0.01)
     r, w = os.pipe()
@@ -196,12 +207,15 @@ def test_the_parents_close_does_not_end_the_childs_wait():
     time.sleep(0.1)
     b.send_bytes(b"late")
     wait(pid)
-    """)
+    """
+    )
 
 
 @linux_only
 def test_a_child_of_fork_accepts_and_leaves_the_address(pipe_name):
-    run_python(FORK + """
+    run_python(
+        FORK
+        + """
     listener = npipes.Listener(sys.argv[1])
     def child():
         with listener.accept(timeout=10) as conn:
@@ -217,12 +231,16 @@ def test_a_child_of_fork_accepts_and_leaves_the_address(pipe_name):
     t.join()
     listener.close()
     assert not os.path.exists(listener.address)
-    """, pipe_name)
+    """,
+        pipe_name,
+    )
 
 
 @linux_only
 def test_a_signal_handler_that_forks_inside_a_wait_has_it_on_both_sides():
-    run_python(FORK + """
+    run_python(
+        FORK
+        + """
     import signal
     a, b = npipes.Pipe()
     children = []
@@ -234,7 +252,8 @@ def test_a_signal_handler_that_forks_inside_a_wait_has_it_on_both_sides():
     if children[0] == 0:
         os._exit(0)
     wait(children[0])
-    """)
+    """
+    )
 
 
 def test_threads_and_processes_share_one_end(ends):

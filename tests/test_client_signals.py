@@ -10,17 +10,20 @@ from support import TIMEOUT, Outcome, interrupted_after, linux_only, raw_client,
 import npipes
 
 
-@pytest.mark.parametrize("call", [
-    lambda a: a.recv_bytes(),
-    lambda a: a.recv_bytes(timeout=TIMEOUT),
-    lambda a: a.recv_bytes_into(bytearray(10)),
-    lambda a: a.recv_many(),
-    lambda a: a.poll(None),
-    lambda a: a.call(b"x"),
-    lambda a: a.send_bytes(bytes(50_000_000)),
-    lambda a: a.send_many([bytes(100_000)] * 500),
-], ids=["recv_bytes", "recv_bytes with a timeout", "recv_bytes_into", "recv_many", "poll", "call",
-        "send_bytes", "send_many"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a: a.recv_bytes(),
+        lambda a: a.recv_bytes(timeout=TIMEOUT),
+        lambda a: a.recv_bytes_into(bytearray(10)),
+        lambda a: a.recv_many(),
+        lambda a: a.poll(None),
+        lambda a: a.call(b"x"),
+        lambda a: a.send_bytes(bytes(50_000_000)),
+        lambda a: a.send_many([bytes(100_000)] * 500),
+    ],
+    ids=["recv_bytes", "recv_bytes with a timeout", "recv_bytes_into", "recv_many", "poll", "call", "send_bytes", "send_many"],
+)
 def test_ctrl_c_ends_what_waits(ends, call):
     a, b = ends
     with interrupted_after(0.1), pytest.raises(KeyboardInterrupt):
@@ -96,6 +99,7 @@ def test_a_handler_runs_at_once_and_the_call_goes_on(ends, handled):
 def test_a_handler_leaves_the_timeout_alone(ends, listener, handled):
     a, _ = ends
     for call in (a.recv_bytes, a.recv_many, listener.accept):
+
         def waits(call=call):
             with pytest.raises(npipes.PipeTimeoutError):
                 call(timeout=0.3)

@@ -12,6 +12,7 @@ import npipes
 
 def times_out(function, *args, timeout=0.1, **kwargs):
     """It raises PipeTimeoutError, which names the time, when it is up and not before."""
+
     def call():
         with pytest.raises(npipes.PipeTimeoutError, match=f"{timeout:g} seconds") as info:
             function(*args, timeout=timeout, **kwargs)
@@ -105,7 +106,7 @@ def test_a_message_goes_on_after_every_timeout_inside_it(half, size):
         sending = in_thread(peer.sendall, whole[begin:end])
         times_out(client.recv_bytes, timeout=0.05)
         finish(sending)
-    peer.sendall(whole[cuts[-1]:])
+    peer.sendall(whole[cuts[-1] :])
     assert client.recv_bytes(timeout=TIMEOUT) == data
     peer.sendall(struct.pack("!i", 1) + b"y")
     assert client.recv_bytes(timeout=TIMEOUT) == b"y"
@@ -139,7 +140,7 @@ def test_a_buffer_belongs_to_the_caller_again_after_a_timeout(half):
     peer.sendall(struct.pack("!i", len(data)) + data[:30_000])
     times_out(client.recv_bytes_into, buffer)
     buffer[:] = bytes(60_000)
-    del buffer[:]                       # nothing holds its memory
+    del buffer[:]  # nothing holds its memory
     peer.sendall(data[30_000:])
     assert client.recv_bytes(timeout=TIMEOUT) == data
     assert not buffer

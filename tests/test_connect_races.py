@@ -37,8 +37,7 @@ def test_connecting_while_a_listener_begins_and_ends_gives_a_connection_or_a_cle
         npipes.connect(pipe_name, timeout=0)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(["listener", "client", "accepted"])),
-                         ids="-".join)
+@pytest.mark.parametrize("order", list(itertools.permutations(["listener", "client", "accepted"])), ids="-".join)
 def test_a_listener_and_both_ends_may_be_closed_in_every_order(pipe_name, order):
     listener = npipes.Listener(pipe_name)
     client = npipes.connect(pipe_name)
@@ -52,7 +51,7 @@ def test_a_listener_and_both_ends_may_be_closed_in_every_order(pipe_name, order)
         elif left := ends.keys() - {"listener"}:
             with pytest.raises(EOFError):
                 ends[left.pop()].recv_bytes(timeout=TIMEOUT)
-    with npipes.Listener(pipe_name):        # the name is free
+    with npipes.Listener(pipe_name):  # the name is free
         pass
 
 

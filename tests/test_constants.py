@@ -72,11 +72,7 @@ SDK = {
 
 
 def groups():
-    return [
-        value
-        for name, value in vars(constants).items()
-        if name in constants.__all__ and isinstance(value, type)
-    ]
+    return [value for name, value in vars(constants).items() if name in constants.__all__ and isinstance(value, type)]
 
 
 def members():

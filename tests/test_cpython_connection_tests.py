@@ -10,11 +10,8 @@ import pytest
 import standard_connection
 from support import TIMEOUT, is_wine
 
-theirs = pytest.importorskip(
-    "test._test_multiprocessing", reason="this interpreter came without its test package"
-)
-NAMES = ["_TestConnection", "_TestListener", "_TestListenerClient", "_TestPoll",
-         "_TestPicklingConnections"]
+theirs = pytest.importorskip("test._test_multiprocessing", reason="this interpreter came without its test package")
+NAMES = ["_TestConnection", "_TestListener", "_TestListenerClient", "_TestPoll", "_TestPicklingConnections"]
 
 
 def install(name, start_method):
@@ -30,7 +27,7 @@ def install(name, start_method):
 
         def setUp(self):
             super().setUp()
-            self.addCleanup(resource_sharer.stop, TIMEOUT)      # a thread, where one was started
+            self.addCleanup(resource_sharer.stop, TIMEOUT)  # a thread, where one was started
 
     if hasattr(base, "test_empty_authkey"):
         Test.test_empty_authkey = unittest.skip("an empty authkey is refused")(base.test_empty_authkey)
@@ -47,8 +44,8 @@ for start_method in ["spawn"] if sys.platform == "win32" else ["fork", "spawn"]:
 
 
 class TestWait(theirs.TestWait):
-    test_wait_socket = test_wait_socket_slow = None     # have nothing to do with pipes
-    test_wait_timeout = None                            # test_wait.py waits less for the same
+    test_wait_socket = test_wait_socket_slow = None  # have nothing to do with pipes
+    test_wait_timeout = None  # test_wait.py waits less for the same
 
     def setUp(self):
         replaced = unittest.mock.patch.object(multiprocessing, "Pipe", standard_connection.Pipe)

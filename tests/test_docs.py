@@ -34,8 +34,8 @@ WORDS = {"server", "client", "asyncio", "nats", "pytest", "linux", "windows"}
 class Block:
     def __init__(self, page, line, words, code):
         self.page, self.line, self.words, self.code = page, line, words, code
-        self.clients = []       # of a server: the blocks that talk to it
-        self.nats = None        # where a NATS server is
+        self.clients = []  # of a server: the blocks that talk to it
+        self.nats = None  # where a NATS server is
 
     def __str__(self):
         return f"{self.page.name}:{self.line}"
@@ -87,7 +87,7 @@ def test_a_block_of_python_runs(block, pipe_name, tmp_path, capfd):
         run_with_clients(block, pipe_name)
     else:
         exec(block.compiled(pipe_name), {"__name__": "__main__"})
-    if not WINDOWS and not block.words & {"nats", "pytest"}:        # addresses and errors are shown as Linux has them
+    if not WINDOWS and not block.words & {"nats", "pytest"}:  # addresses and errors are shown as Linux has them
         printed = capfd.readouterr().out.splitlines()
         for part in (block, *block.clients):
             assert_shown(part, pipe_name, printed)
@@ -255,9 +255,7 @@ def test_the_readme_sets_up_with_one_command_each():
 
 def test_the_commands_for_windows_are_the_same():
     translated = [
-        command.replace("python3 ", "py ")
-        .replace(".venv/bin/", ".venv\\Scripts\\")
-        .replace("'", "")
+        command.replace("python3 ", "py ").replace(".venv/bin/", ".venv\\Scripts\\").replace("'", "")
         for command in commands("sh")
     ]
     assert commands("bat") == translated
@@ -317,9 +315,7 @@ def test_the_reference_has_what_is_a_managers_alone():
     assert named(section("ClientConnection")) == ours
     shared = public(*npipes.ClientManager.__mro__) & public(*npipes.Server.__mro__)
     left_out = public(*npipes.Server.__mro__) - shared
-    assert left_out == {
-        "name", "max_instances", "listeners", "max_handshakes", "access", "address"
-    }
+    assert left_out == {"name", "max_instances", "listeners", "max_handshakes", "access", "address"}
 
 
 def test_the_reference_has_all_of_the_client_and_the_listener():
@@ -338,6 +334,8 @@ def test_the_page_of_payloads_has_every_plain_class():
     names = {name.value for module in plain._MODULES.values() for name in module().values()}
     missing = [cls.__name__ for cls in names - {None} if not re.search(rf"\b{cls.__name__}\b", page)]
     assert not missing
+
+
 def test_the_reference_has_all_of_npipes_aio():
     assert named(section("Connection")) == public(npipes.aio.Connection)
     assert named(section(r"serve\(handler, name, .*?\)")) == public(npipes.aio.Server)
@@ -352,8 +350,9 @@ def test_the_reference_has_all_of_peer_and_stats():
 def test_the_reference_has_the_errors_as_they_are():
     rows = re.findall(r"^\| `(\w+)` \| ?([\w.]*) \| (E\w+) \|", section("Errors"), re.MULTILINE)
     public = [getattr(npipes, name) for name in npipes.__all__]
-    errors = {thing.__name__ for thing in public
-              if isinstance(thing, type) and issubclass(thing, npipes.PipeError)} - {"PipeError"}
+    errors = {thing.__name__ for thing in public if isinstance(thing, type) and issubclass(thing, npipes.PipeError)} - {
+        "PipeError"
+    }
     assert {name for name, _, _ in rows} == errors
     for name, base, _ in rows:
         first = npipes.AccessDeniedError if name == "AuthenticationError" else npipes.PipeError
@@ -368,7 +367,7 @@ def test_the_reference_has_the_parameters_as_they_are(pipe_name):
     assert len(rows) == 16
     for name, default, values in rows:
         value = eval(default)
-        if name == "authkey":       # it tells only whether there is one
+        if name == "authkey":  # it tells only whether there is one
             value = value is not None
         assert getattr(server, name) == value, name
         if limits := re.match(r"(\d+) to (\d+)(, None)?$", values):

@@ -22,8 +22,7 @@ import npipes
 
 def test_a_server_that_is_dropped_is_stopped(pipe_name, free):
     log = Log()
-    server = npipes.Server(pipe_name, free_threading_events=free,
-                           **log.handlers("on_connected", "on_disconnected"))
+    server = npipes.Server(pipe_name, free_threading_events=free, **log.handlers("on_connected", "on_disconnected"))
     server.start()
     gone = weakref.ref(server)
     with Client(server) as client:
@@ -39,7 +38,7 @@ def test_a_server_that_is_dropped_is_stopped(pipe_name, free):
     assert not conn.is_connected
     with pytest.raises(npipes.PipeClosedError):
         conn.write(b"x")
-    with npipes.Server(pipe_name):      # the name is free
+    with npipes.Server(pipe_name):  # the name is free
         pass
 
 
@@ -69,11 +68,10 @@ def test_a_subclass_with_a_del_of_its_own_is_stopped_all_the_same(pipe_name, fre
         def __del__(self):
             log.add("__del__")
 
-    server = Server(pipe_name, free_threading_events=free,
-                    **log.handlers("on_connected", "on_disconnected"))
+    server = Server(pipe_name, free_threading_events=free, **log.handlers("on_connected", "on_disconnected"))
     server.start()
     with Client(server) as client:
-        assert eventually(lambda: server.stats.connections == 1)   # noqa: F821
+        assert eventually(lambda: server.stats.connections == 1)  # noqa: F821
         del server
         assert client.has_ended()
         assert sorted(log.names()) == ["__del__", "on_connected", "on_disconnected"]
@@ -95,7 +93,7 @@ def test_a_server_in_a_cycle_is_collected_and_stopped(pipe_name, free):
 
         @server.event
         def on_connected(conn):
-            conn.custom_data = conn     # a cycle of the connection's own
+            conn.custom_data = conn  # a cycle of the connection's own
 
         server.start()
         return server
@@ -122,9 +120,13 @@ def test_a_handler_may_drop_the_last_reference(pipe_name, threads):
         holder.clear()
         dropped.set()
 
-    holder["server"] = npipes.Server(pipe_name, free_threading_events=True, threads=threads,
-                                     on_message=on_message,
-                                     **log.handlers("on_connected", "on_disconnected"))
+    holder["server"] = npipes.Server(
+        pipe_name,
+        free_threading_events=True,
+        threads=threads,
+        on_message=on_message,
+        **log.handlers("on_connected", "on_disconnected"),
+    )
     holder["server"].start()
     gone = weakref.ref(holder["server"])
     with Client(holder["server"]) as client, Client(holder["server"]) as other:
@@ -173,8 +175,7 @@ def test_servers_and_connections_can_be_weakly_referenced_and_hashed(serve, conn
 
 def test_a_connection_outlives_its_server(pipe_name):
     log = Log()
-    server = npipes.Server(pipe_name, free_threading_events=True,
-                           **log.handlers("on_connected", "on_disconnected"))
+    server = npipes.Server(pipe_name, free_threading_events=True, **log.handlers("on_connected", "on_disconnected"))
     server.start()
     with Client(server):
         ((conn,),) = log.wait("on_connected")

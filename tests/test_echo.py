@@ -9,8 +9,7 @@ import pytest
 from support import Client, Log, echo, frame, linux_only, raw_client, receive_frame
 
 BUFFER = 131072
-SIZES = [1, 2, 127, 128, 129, 4095, 4096, 4097, 65535, 65536, 65537, BUFFER - 1, BUFFER,
-         BUFFER + 1, 1 << 20]
+SIZES = [1, 2, 127, 128, 129, 4095, 4096, 4097, 65535, 65536, 65537, BUFFER - 1, BUFFER, BUFFER + 1, 1 << 20]
 
 
 def echo_batch(conn, messages):
@@ -48,9 +47,7 @@ def test_the_buffer_size_caps_no_message(serve, connect, buffer_size):
             assert client.request(data) == data, size
 
 
-def test_messages_sent_without_waiting_keep_their_order_and_boundaries(
-    serve, connect, free, echo_handler
-):
+def test_messages_sent_without_waiting_keep_their_order_and_boundaries(serve, connect, free, echo_handler):
     client = connect(serve(free_threading_events=free, **echo_handler))
     rng = random.Random(1)
     sizes = [rng.choice((1, 3, 60, 500, 5000)) for _ in range(40)]
@@ -67,7 +64,7 @@ def test_large_and_small_messages_mix(serve, connect, free):
         data = os.urandom(size)
         assert client.request(data) == data
     pieces = [os.urandom(size) for size in (70_000, 5, 66_000, 6, 7)]
-    client.send(b"all")     # the replies go out in one batch
+    client.send(b"all")  # the replies go out in one batch
     assert client.receive() == b"all"
     for data in pieces:
         client.send(data)
@@ -118,8 +115,7 @@ def test_a_message_stays_when_its_handler_has_returned(serve, connect, free):
 def test_on_messages_gets_lists_of_bytes(serve, connect, free):
     log = Log()
     unused = Log()
-    server = serve(free_threading_events=free, on_message=unused.handler("on_message"),
-                   **log.handlers("on_messages"))
+    server = serve(free_threading_events=free, on_message=unused.handler("on_message"), **log.handlers("on_messages"))
     client = connect(server)
     for i in range(100):
         client.send(b"%d" % i)
@@ -135,8 +131,7 @@ def test_on_messages_gets_lists_of_bytes(serve, connect, free):
 
 @pytest.mark.parametrize(
     "payload",
-    [bytearray(b"abcd"), memoryview(b"abcd"), array.array("B", b"abcd"), array.array("H", [1, 2]),
-     memoryview(b"xabcdx")[1:5]],
+    [bytearray(b"abcd"), memoryview(b"abcd"), array.array("B", b"abcd"), array.array("H", [1, 2]), memoryview(b"xabcdx")[1:5]],
     ids=["bytearray", "memoryview", "array of bytes", "array of shorts", "slice"],
 )
 def test_write_takes_every_contiguous_bytes_like(serve, connect, payload):
@@ -146,8 +141,7 @@ def test_write_takes_every_contiguous_bytes_like(serve, connect, payload):
 
 @pytest.mark.parametrize(
     ("payload", "error"),
-    [("text", TypeError), (None, TypeError), (5, TypeError),
-     (memoryview(b"abcdef")[::2], BufferError)],
+    [("text", TypeError), (None, TypeError), (5, TypeError), (memoryview(b"abcdef")[::2], BufferError)],
     ids=["str", "None", "int", "not contiguous"],
 )
 def test_write_refuses_what_is_not_contiguous_bytes(serve, connect, payload, error):
@@ -167,7 +161,7 @@ def test_what_happens_to_the_memory_after_write_does_not_matter(serve, connect, 
     data = bytearray(b"a" * size)
     conn.write(data)
     data[:] = b"b" * size
-    data.clear()        # a BufferError, if an export were left
+    data.clear()  # a BufferError, if an export were left
     assert client.receive() == b"a" * size
 
 
@@ -196,7 +190,7 @@ def test_a_message_may_come_byte_by_byte(serve):
     stream = b"".join(frame(bytes([i]) * i) for i in range(40))
     with raw_client(server) as client:
         for i in range(len(stream)):
-            client.send(stream[i:i + 1])
+            client.send(stream[i : i + 1])
         received = [data for _, data, _ in log.wait("on_message", 40)]
     assert received == [bytes([i]) * i for i in range(40)]
 
@@ -212,7 +206,7 @@ def test_a_large_message_may_come_in_many_pieces_and_end_with_the_next(serve):
         at = 0
         while at < len(stream):
             step = rng.choice((1, 10, 1000, 50_000, 200_000))
-            client.sendall(stream[at:at + step])
+            client.sendall(stream[at : at + step])
             at += step
         received = [data for _, data, _ in log.wait("on_message", len(messages))]
     assert received == messages

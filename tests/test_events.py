@@ -4,13 +4,11 @@ import socket
 import threading
 
 import pytest
-from support import (TIMEOUT, Client, Log, echo, eventually, linux_only, raw_client, running,
-                     thread_count)
+from support import TIMEOUT, Client, Log, echo, eventually, linux_only, raw_client, running, thread_count
 
 import npipes
 
-ALL = ("on_ready", "on_connected", "on_message", "on_sent", "on_disconnected", "on_drained",
-       "on_error")
+ALL = ("on_ready", "on_connected", "on_message", "on_sent", "on_disconnected", "on_drained", "on_error")
 
 
 def test_a_connection_begins_and_ends_once_with_its_messages_between(serve, free):
@@ -20,9 +18,7 @@ def test_a_connection_begins_and_ends_once_with_its_messages_between(serve, free
         for i in range(10):
             client.send(b"%d" % i)
     ((conn,),) = log.wait("on_disconnected")
-    assert log.names() == (
-        ["on_ready", "on_connected"] + ["on_message"] * 10 + ["on_disconnected"]
-    )
+    assert log.names() == (["on_ready", "on_connected"] + ["on_message"] * 10 + ["on_disconnected"])
     assert log.of("on_connected") == [(conn,)]
     assert log.of("on_message") == [(conn, b"%d" % i, None) for i in range(10)]
 
@@ -54,8 +50,7 @@ def test_a_message_that_is_kept_stays_as_it_came(serve, free, keep):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_ready_comes_once_per_start(pipe_name, free, threads):
     log = Log()
-    server = npipes.Server(pipe_name, free_threading_events=free, threads=threads,
-                           **log.handlers("on_ready", "on_connected"))
+    server = npipes.Server(pipe_name, free_threading_events=free, threads=threads, **log.handlers("on_ready", "on_connected"))
     for count in range(1, 4):
         with running(server):
             log.wait("on_ready", count)
@@ -67,8 +62,7 @@ def test_ready_comes_once_per_start(pipe_name, free, threads):
 def test_ready_comes_before_the_first_client(pipe_name, free):
     for _ in range(20):
         log = Log()
-        server = npipes.Server(pipe_name, free_threading_events=free,
-                               **log.handlers("on_ready", "on_connected"))
+        server = npipes.Server(pipe_name, free_threading_events=free, **log.handlers("on_ready", "on_connected"))
         with running(server), Client(server):
             log.wait("on_connected")
         assert log.names() == ["on_ready", "on_connected"]
@@ -196,8 +190,7 @@ def test_sent_comes_for_every_accepted_write_with_its_cookie(serve, connect, fre
         for i, cookie in enumerate(cookies):
             conn.write(b"x" * (i * 40_000 + 1), cookie)
 
-    client = connect(serve(free_threading_events=free, on_message=on_message,
-                           **log.handlers("on_sent")))
+    client = connect(serve(free_threading_events=free, on_message=on_message, **log.handlers("on_sent")))
     client.send(b"go")
     client.receive_many(len(cookies))
     sent = [cookie for _, cookie in log.wait("on_sent", len(cookies))]
@@ -212,8 +205,7 @@ def test_writes_of_nothing_have_no_sent(serve, connect, free):
         conn.write(b"", cookie="nothing")
         conn.write(data, cookie="something")
 
-    client = connect(serve(free_threading_events=free, on_message=on_message,
-                           **log.handlers("on_sent")))
+    client = connect(serve(free_threading_events=free, on_message=on_message, **log.handlers("on_sent")))
     assert client.request(b"x") == b"x"
     assert [cookie for _, cookie in log.wait("on_sent")] == ["something"]
 
@@ -230,7 +222,7 @@ def test_sent_of_what_the_peer_never_takes_does_not_come(serve, connect, free):
     assert gone is conn
     sent = [cookie for _, cookie in log.of("on_sent")]
     failed = [error.cookie for _, error in log.of("on_error") if error.cookie is not None]
-    assert sent + failed == list(range(10))     # each exactly once, in order
+    assert sent + failed == list(range(10))  # each exactly once, in order
     assert failed, "the system took 10 MB for a peer that did not read"
     errors = [error for _, error in log.of("on_error")]
     assert all(isinstance(e, npipes.PipeClosedError) and e.operation == "write" for e in errors)
@@ -257,8 +249,9 @@ def test_drained_comes_once_when_the_queue_has_fallen_below_a_quarter(serve, con
         pending.append(conn.pending_bytes)
         log.add("on_drained", conn)
 
-    server = serve(free_threading_events=free, write_high_water=400_000, on_drained=on_drained,
-                   **log.handlers("on_connected", "on_sent"))
+    server = serve(
+        free_threading_events=free, write_high_water=400_000, on_drained=on_drained, **log.handlers("on_connected", "on_sent")
+    )
     client = connect(server)
     ((conn,),) = log.wait("on_connected")
     for round in (1, 2):
@@ -276,8 +269,7 @@ def test_drained_comes_once_when_the_queue_has_fallen_below_a_quarter(serve, con
 
 def test_drained_does_not_come_when_the_high_water_mark_was_not_reached(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, **log.handlers("on_connected", "on_sent",
-                                                              "on_drained"))
+    server = serve(free_threading_events=free, **log.handlers("on_connected", "on_sent", "on_drained"))
     client = connect(server)
     ((conn,),) = log.wait("on_connected")
     conn.write(bytes(900_000))
@@ -308,7 +300,7 @@ def test_disconnected_is_the_last_event_and_leaves_the_object_closed(serve, free
         conn.write(b"x", cookie="lost")
     assert isinstance(info.value, BrokenPipeError)
     assert info.value.operation == "write"
-    conn.close()        # does nothing
+    conn.close()  # does nothing
 
 
 def test_close_hands_over_what_was_written(serve, free):
@@ -322,8 +314,7 @@ def test_close_hands_over_what_was_written(serve, free):
             conn.write(b"too late")
 
     log = Log()
-    server = serve(free_threading_events=free, on_message=on_message,
-                   **log.handlers("on_disconnected", "on_error", "on_sent"))
+    server = serve(free_threading_events=free, on_message=on_message, **log.handlers("on_disconnected", "on_error", "on_sent"))
     with Client(server) as client:
         client.send(b"go")
         for _ in range(5):

@@ -89,8 +89,7 @@ def test_the_interpreter_exits_whatever_a_server_is_doing(pipe_name, state, said
 def test_a_handler_that_never_returns_keeps_no_interpreter_from_exiting(new_name):
     states = ["free client blocked", "marshalled in run client blocked"]
     with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(python_process(EXIT, new_name(), state))
-                     for state in states]
+        processes = [stack.enter_context(python_process(EXIT, new_name(), state)) for state in states]
         for process in processes:
             assert process.communicate(timeout=TIMEOUT) == ("end\n", "")
             assert process.returncode == 0

@@ -72,8 +72,12 @@ def test_a_blocking_client_loses_nothing_to_signals(serve, storm):
 @pytest.mark.parametrize("how", ["run", "dispatch"])
 def test_a_server_in_the_main_thread_loses_nothing_to_signals(pipe_name, storm, how):
     sent, answered = Counter(), []
-    with npipes.Server(pipe_name, on_message=lambda conn, data, cookie: conn.write(data, len(data)),
-                       on_sent=lambda conn, cookie: sent.update([cookie])) as server:
+    with npipes.Server(
+        pipe_name,
+        on_message=lambda conn, data, cookie: conn.write(data, len(data)),
+        on_sent=lambda conn, cookie: sent.update([cookie]),
+    ) as server:
+
         def talk():
             with npipes.connect(pipe_name) as client:
                 for message in messages(400):
@@ -136,7 +140,8 @@ def test_a_loop_loses_nothing_to_signals(loops, pipe_name, storm):
 
 @linux_only
 def test_without_descriptors_every_beginning_fails_by_name_and_the_next_goes_well(pipe_name, new_name):
-    run_python("""
+    run_python(
+        """
         import errno, os, resource, sys, threading
         import npipes
 
@@ -175,7 +180,10 @@ def test_without_descriptors_every_beginning_fails_by_name_and_the_next_goes_wel
             assert len(os.listdir("/proc/self/fd")) == before
             with npipes.connect(served) as again, npipes.Server(other), npipes.Listener():
                 assert again.call(b"x", timeout=20) == b"x"
-    """, pipe_name, new_name())
+    """,
+        pipe_name,
+        new_name(),
+    )
 
 
 # ---- the directory of the sockets -----------------------------------------
@@ -302,12 +310,20 @@ FULL_DISK = """
 @linux_only
 def test_on_a_full_disk_a_server_says_so_and_a_live_one_goes_on(tmp_path):
     mount = f"mount -t tmpfs -o size=64k,nr_inodes=20 npipes {tmp_path}"
-    if os.geteuid() or not shutil.which("unshare") or subprocess.run(
-            ["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or not shutil.which("unshare")
+        or subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode
+    ):
         pytest.skip("a small disk of one's own takes root, and a mount namespace")
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", mount + ' && exec "$@"', "sh", *python_command(FULL_DISK, tmp_path)],
-        env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
@@ -435,6 +451,12 @@ def test_time_goes_by_a_clock_that_does_not_jump(pipe_name, tmp_path):
     source, library = tmp_path / "clock.c", tmp_path / "clock.so"
     source.write_text(JUMPING_CLOCK)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", source, "-o", library], check=True)
-    done = subprocess.run(python_command(UNDER_A_JUMPING_CLOCK, pipe_name), env=child_environment(LD_PRELOAD=str(library)),
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        python_command(UNDER_A_JUMPING_CLOCK, pipe_name),
+        env=child_environment(LD_PRELOAD=str(library)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -26,25 +26,27 @@ def three(prefix):
 def test_servers_and_listeners_are_found(three):
     found = npipes.find()
     assert found == sorted(found) and isinstance(found, list)
-    assert [n for n in found if n.startswith(three)] == sorted(
-        three + leaf for leaf in ("one", "Two", "three"))
+    assert [n for n in found if n.startswith(three)] == sorted(three + leaf for leaf in ("one", "Two", "three"))
 
 
-@pytest.mark.parametrize("pattern, leaves", [
-    ("*", ["Two", "one", "three"]),
-    ("one", ["one"]),
-    ("o?e", ["one"]),
-    ("???", ["Two", "one"]),
-    ("t*e", ["three"]),
-    ("*t*", ["three"]),
-    ("o", []),
-    ("", []),
-    ("[o]ne", []),
-    (".*", []),
-])
+@pytest.mark.parametrize(
+    "pattern, leaves",
+    [
+        ("*", ["Two", "one", "three"]),
+        ("one", ["one"]),
+        ("o?e", ["one"]),
+        ("???", ["Two", "one"]),
+        ("t*e", ["three"]),
+        ("*t*", ["three"]),
+        ("o", []),
+        ("", []),
+        ("[o]ne", []),
+        (".*", []),
+    ],
+)
 def test_a_pattern_has_stars_and_question_marks(three, pattern, leaves):
     found = npipes.find(three + pattern)
-    if os.name == "nt" and "t" in pattern:      # whatever the case
+    if os.name == "nt" and "t" in pattern:  # whatever the case
         leaves = sorted({*leaves, *(["Two"] if pattern == "*t*" else [])})
     assert found == [three + leaf for leaf in leaves]
 
@@ -63,8 +65,7 @@ def test_what_has_ended_is_not_found(prefix):
 
 def test_servers_are_not_disturbed(prefix):
     log = Log()
-    server = npipes.Server(prefix + "x", free_threading_events=True,
-                           **log.handlers("on_connected", "on_error"))
+    server = npipes.Server(prefix + "x", free_threading_events=True, **log.handlers("on_connected", "on_error"))
     with running(server):
         for _ in range(5):
             assert npipes.find(prefix + "*") == [prefix + "x"]

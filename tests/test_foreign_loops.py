@@ -20,7 +20,7 @@ import npipes
 @pytest.mark.parametrize("kind", ["DefaultSelector", "SelectSelector", "PollSelector"])
 def test_a_selector_can_wait_for_events(server, kind):
     with getattr(selectors, kind)() as selector, Client(server) as client:
-        selector.register(server, selectors.EVENT_READ)      # fileno()
+        selector.register(server, selectors.EVENT_READ)  # fileno()
         while selector.select(0.05):
             server.dispatch()
         for i in range(5):

@@ -84,7 +84,10 @@ def run(free, pipe_name, child, parent="wait(fork())"):
 
 
 def test_the_objects_of_a_child_are_dead_and_say_so(pipe_name, free):
-    run(free, pipe_name, """
+    run(
+        free,
+        pipe_name,
+        """
         assert not server.is_running
         assert not conn.is_connected and not conn.is_opening
         assert conn.handle == 0
@@ -100,22 +103,28 @@ def test_the_objects_of_a_child_are_dead_and_say_so(pipe_name, free):
         server.quit()
         server.stop()
         assert repr(server) and repr(conn)
-    """, """
+    """,
+        """
         wait(fork())
         client.send_bytes(b"after")
         assert client.recv_bytes() == b"after"
         assert server.is_running and conn.is_connected
-    """)
+    """,
+    )
 
 
 def test_a_child_that_exits_normally_leaves_the_parent_alone(pipe_name, free):
     """With every destructor and exit handler run."""
-    run(free, pipe_name, """
+    run(
+        free,
+        pipe_name,
+        """
         global server, conn, conns
         import gc
         del server, conn, conns
         gc.collect()
-    """, """
+    """,
+        """
         pid = os.fork()
         if not pid:
             try:
@@ -130,11 +139,16 @@ def test_a_child_that_exits_normally_leaves_the_parent_alone(pipe_name, free):
         second = Client(server.address)
         second.send_bytes(b"second")
         assert second.recv_bytes() == b"second"
-    """)
+    """,
+    )
 
 
 def test_peers_see_the_parents_close_while_a_child_lives(pipe_name, free):
-    run(free, pipe_name, "pass", """
+    run(
+        free,
+        pipe_name,
+        "pass",
+        """
         r, w = os.pipe()
         pid = os.fork()
         if not pid:
@@ -157,11 +171,16 @@ def test_peers_see_the_parents_close_while_a_child_lives(pipe_name, free):
         server.stop()
         os.write(w, b"x")
         wait(pid)
-    """)
+    """,
+    )
 
 
 def test_the_server_sees_its_clients_leave_while_a_child_lives(pipe_name, free):
-    run(free, pipe_name, "pass", """
+    run(
+        free,
+        pipe_name,
+        "pass",
+        """
         gone = threading.Event()
         server.on_disconnected = lambda conn: gone.set()
         r, w = os.pipe()
@@ -176,11 +195,15 @@ def test_the_server_sees_its_clients_leave_while_a_child_lives(pipe_name, free):
         assert conn.error is None
         os.write(w, b"x")
         wait(pid)
-    """)
+    """,
+    )
 
 
 def test_a_child_may_serve_under_its_own_name(pipe_name, free):
-    run(free, pipe_name, """
+    run(
+        free,
+        pipe_name,
+        """
         own = npipes.Server(name + "-child", free_threading_events=True,
                             on_message=lambda conn, data, cookie: conn.write(b"child " + data))
         with own, Client(own.address) as c:
@@ -196,15 +219,21 @@ def test_a_child_may_serve_under_its_own_name(pipe_name, free):
             c.send_bytes(b"y")
             assert c.recv_bytes() == b"y"
         raises(FileExistsError, npipes.Server(name).start)
-    """, """
+    """,
+        """
         wait(fork())
         client.send_bytes(b"after")
         assert client.recv_bytes() == b"after"
-    """)
+    """,
+    )
 
 
 def test_a_handler_may_fork(pipe_name, free):
-    run(free, pipe_name, "pass", """
+    run(
+        free,
+        pipe_name,
+        "pass",
+        """
         pids = []
         forked = threading.Event()
 
@@ -227,7 +256,8 @@ def test_a_handler_may_fork(pipe_name, free):
         client.send_bytes(b"y")
         assert client.recv_bytes() == b"from the parent"
         wait(pids[1])
-    """)
+    """,
+    )
 
 
 def test_run_returns_in_a_child_that_a_handler_forked(pipe_name):
@@ -262,10 +292,14 @@ def test_run_returns_in_a_child_that_a_handler_forked(pipe_name):
 
 
 def test_forks_beside_a_busy_server_lose_nothing(pipe_name, free):
-    run(free, pipe_name, """
+    run(
+        free,
+        pipe_name,
+        """
         raises(npipes.PipeClosedError, conn.write, b"x")
         server.stop()
-    """, """
+    """,
+        """
         stop = threading.Event()
         counts = [0, 0]
 
@@ -286,7 +320,8 @@ def test_forks_beside_a_busy_server_lose_nothing(pipe_name, free):
             worker.join(10)
             assert not worker.is_alive()
         assert min(counts) > 0
-    """)
+    """,
+    )
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -324,8 +359,13 @@ if __name__ == "__main__":
         thread.join(10)
     print("done")
 """)
-    done = subprocess.run([sys.executable, str(script), pipe_name, str(free), method], timeout=60,
-                          env=child_environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(script), pipe_name, str(free), method],
+        timeout=60,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
@@ -378,7 +418,8 @@ def test_programs_that_are_started_inherit_no_descriptor(pipe_name):
 def test_garbage_may_be_collected_while_a_process_forks(pipe_name, when):
     """Whatever a program has called around a fork, like many modules of the standard library, may be where the
     collector comes to a pipe, a listener or a server."""
-    run_python("""
+    run_python(
+        """
         import gc, os, sys, warnings
         name, when = sys.argv[1:]
         warnings.simplefilter("ignore")     # 3.12 and later warn of every fork beside threads
@@ -401,4 +442,7 @@ def test_garbage_may_be_collected_while_a_process_forks(pipe_name, when):
                 os._exit(0)
             gc.collect()
             assert os.waitpid(pid, 0)[1] == 0
-    """, pipe_name, when)
+    """,
+        pipe_name,
+        when,
+    )

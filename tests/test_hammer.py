@@ -18,7 +18,7 @@ import npipes
 import npipes.aio
 
 THREADS = 16
-SPARE_HANDLES = 60      # Windows: what the system makes once for a process, its pool's threads among them
+SPARE_HANDLES = 60  # Windows: what the system makes once for a process, its pool's threads among them
 
 
 def handle_count():
@@ -93,8 +93,7 @@ def rotate(number, operations, rounds):
 
 def test_one_server_is_asked_and_changed(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, threads=3, on_message=reply,
-                   **log.handlers("on_connected"))
+    server = serve(free_threading_events=free, threads=3, on_message=reply, **log.handlers("on_connected"))
     clients = [connect(server) for _ in range(4)]
     log.wait("on_connected", 4)
     sent = collections.Counter()
@@ -128,7 +127,7 @@ def test_one_server_is_asked_and_changed(serve, connect, free):
 
     def begin_again():
         server.start()
-        if free:                # else it would end the thread inside run()
+        if free:  # else it would end the thread inside run()
             server.quit()
 
     def on_sent(conn, cookie):
@@ -146,8 +145,13 @@ def test_one_server_is_asked_and_changed(serve, connect, free):
 def test_one_server_starts_and_stops(pipe_name, free):
     """As often as it says that it is ready, and with an end for every connection."""
     log = Log()
-    server = npipes.Server(pipe_name, free_threading_events=free, threads=2, on_message=reply,
-                           **log.handlers("on_ready", "on_connected", "on_disconnected"))
+    server = npipes.Server(
+        pipe_name,
+        free_threading_events=free,
+        threads=2,
+        on_message=reply,
+        **log.handlers("on_ready", "on_connected", "on_disconnected"),
+    )
     refusals = ("another thread is starting", "is not running", "inside run() or dispatch()")
 
     def tried(operation):
@@ -167,19 +171,29 @@ def test_one_server_starts_and_stops(pipe_name, free):
                 conn.write(b"y", cookie=b"y")
 
     def ask():
-        server.stats    # noqa: B018
+        server.stats  # noqa: B018
         repr(server)
         server.wait_handle  # noqa: B018
         server.address  # noqa: B018
 
-    operations = [server.start, server.stop, visit, lambda: server.run(timeout=0.001), write, ask,
-                  lambda: server.dispatch(0.001), server.quit, lambda: server.broadcast(b"z")]
+    operations = [
+        server.start,
+        server.stop,
+        visit,
+        lambda: server.run(timeout=0.001),
+        write,
+        ask,
+        lambda: server.dispatch(0.001),
+        server.quit,
+        lambda: server.broadcast(b"z"),
+    ]
     hammer(lambda number: rotate(number, [lambda op=op: tried(op) for op in operations], 90))
     server.stop()
     assert not server.is_running and not server.connections
     assert len(log.of("on_ready")) > 0
-    assert sorted(map(id, (conn for conn, in log.of("on_connected")))) \
-        == sorted(map(id, (conn for conn, in log.of("on_disconnected"))))
+    assert sorted(map(id, (conn for (conn,) in log.of("on_connected")))) == sorted(
+        map(id, (conn for (conn,) in log.of("on_disconnected")))
+    )
     with running(server), Client(server) as client:
         assert client.request(b"x") == b"x"
 
@@ -205,7 +219,7 @@ def test_parameters_of_a_server_change_while_it_starts(grouped):
                 server.start()
                 server.stop()
             elif number % 4 == 1:
-                server.access = access[:1] + access[1:]         # equal, and a new object
+                server.access = access[:1] + access[1:]  # equal, and a new object
             elif number % 4 == 2:
                 server.name = pipe_name[:1] + pipe_name[1:]
                 server.authkey = bytes([1 + number]) * 8 if i % 2 else None
@@ -228,8 +242,7 @@ def test_parameters_of_a_server_change_while_it_starts(grouped):
 def test_one_connection_is_written_to_and_closed(serve, connect, free):
     """Every cookie comes back once: by on_sent, by on_error or with the exception."""
     log = Log()
-    server = serve(free_threading_events=free,
-                   **log.handlers("on_connected", "on_sent", "on_error", "on_disconnected"))
+    server = serve(free_threading_events=free, **log.handlers("on_connected", "on_sent", "on_error", "on_disconnected"))
     client = connect(server)
     ((conn,),) = log.wait("on_connected")
     rounds = 120
@@ -303,8 +316,7 @@ def test_one_pair_is_sent_through_received_from_and_closed():
         return []
 
     lock = threading.Lock()
-    expected = [b"%d %d" % (n, i) for n in range(0, THREADS, 2)
-                for i in [*range(each), *range(each + 4, 2 * each, 5)]]
+    expected = [b"%d %d" % (n, i) for n in range(0, THREADS, 2) for i in [*range(each), *range(each + 4, 2 * each, 5)]]
     left = [len(expected)]
     results = hammer(work)
     assert sorted(message for got in results for message in got) == sorted(expected)
@@ -321,8 +333,14 @@ def test_one_pair_is_closed_under_those_that_use_it():
             closed = (npipes.PipeClosedError, npipes.ConnectionClosed, npipes.PipeError)
             for i in range(20):
                 with contextlib.suppress(closed):
-                    [lambda: a.send_bytes(b"x"), lambda: b.recv_bytes(timeout=5), b.fileno,
-                     lambda: b.poll(0), lambda: repr(a), a.fileno][(number + i) % 6]()
+                    [
+                        lambda: a.send_bytes(b"x"),
+                        lambda: b.recv_bytes(timeout=5),
+                        b.fileno,
+                        lambda: b.poll(0),
+                        lambda: repr(a),
+                        a.fileno,
+                    ][(number + i) % 6]()
                 if i == 15 and number in (3, 4):
                     (a if number == 3 else b).close()
 
@@ -336,13 +354,20 @@ def test_one_pair_is_closed_under_those_that_use_it():
 def test_one_manager_connects_writes_and_stops(serve, free):
     """Whatever was connected is disconnected; connect() works, or says that it is stopping."""
     log, served = Log(), Log()
-    server = serve(free_threading_events=True, threads=2, on_message=reply, on_error=lambda *a: None,
-                   **served.handlers("on_connected", "on_disconnected"))
+    server = serve(
+        free_threading_events=True,
+        threads=2,
+        on_message=reply,
+        on_error=lambda *a: None,
+        **served.handlers("on_connected", "on_disconnected"),
+    )
     manager = npipes.ClientManager(
-        free_threading_events=free, threads=3, on_error=lambda *args: None,
-        **log.handlers("on_ready", "on_connected", "on_disconnected", "on_message", "on_sent"))
-    refusals = ("is stopping", "another thread is starting", "inside run() or dispatch()",
-                "is not running")
+        free_threading_events=free,
+        threads=3,
+        on_error=lambda *args: None,
+        **log.handlers("on_ready", "on_connected", "on_disconnected", "on_message", "on_sent"),
+    )
+    refusals = ("is stopping", "another thread is starting", "inside run() or dispatch()", "is not running")
 
     def connect_and_write():
         conn = manager.connect(server.address)
@@ -354,14 +379,21 @@ def test_one_manager_connects_writes_and_stops(serve, free):
         for conn in manager.connections:
             with contextlib.suppress(npipes.PipeClosedError):
                 conn.write(b"y", cookie=2)
-            conn.is_opening     # noqa: B018
+            conn.is_opening  # noqa: B018
 
     def close():
         for conn in manager.connections[:2]:
             conn.close()
 
-    operations = [connect_and_write, use, connect_and_write, close, lambda: manager.stats,
-                  lambda: manager.dispatch(0.001), lambda: manager.broadcast(b"z")]
+    operations = [
+        connect_and_write,
+        use,
+        connect_and_write,
+        close,
+        lambda: manager.stats,
+        lambda: manager.dispatch(0.001),
+        lambda: manager.broadcast(b"z"),
+    ]
 
     def work(number):
         for i in range(150):
@@ -376,8 +408,8 @@ def test_one_manager_connects_writes_and_stops(serve, free):
     manager.stop()
     assert not manager.connections and not manager.is_running
     ups, downs = log.of("on_connected"), log.of("on_disconnected")
-    assert len(ups) == len(downs) > 0 and {id(c) for c, in ups} == {id(c) for c, in downs}
-    assert len({id(c) for c, in ups}) == len(ups)
+    assert len(ups) == len(downs) > 0 and {id(c) for (c,) in ups} == {id(c) for (c,) in downs}
+    assert len({id(c) for (c,) in ups}) == len(ups)
     assert 0 < len(log.of("on_ready")) <= 1 + THREADS // 4
     served.wait("on_disconnected", len(served.of("on_connected")))
     assert eventually(lambda: server.stats.connections == 0)
@@ -395,8 +427,15 @@ def test_a_loops_connection_is_called_from_other_threads(pipe_name):
             await conn.send(message)
 
     def ask(conn):
-        for get in (repr, lambda c: c.is_connected, lambda c: c.handle, lambda c: c.pending_bytes,
-                    lambda c: c.peer.pid, lambda c: c.address, lambda c: c.error):
+        for get in (
+            repr,
+            lambda c: c.is_connected,
+            lambda c: c.handle,
+            lambda c: c.pending_bytes,
+            lambda c: c.peer.pid,
+            lambda c: c.address,
+            lambda c: c.error,
+        ):
             get(conn)
         conn.custom_data = threading.get_ident()
 
@@ -404,20 +443,25 @@ def test_a_loops_connection_is_called_from_other_threads(pipe_name):
         """Not promised: each of these, and then it is thrown away."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for make in (conn.recv, conn.drain, lambda: conn.call(b"never"), lambda: conn.send(b"never"),
-                         conn.__anext__, conn.wait_closed):
+            for make in (
+                conn.recv,
+                conn.drain,
+                lambda: conn.call(b"never"),
+                lambda: conn.send(b"never"),
+                conn.__anext__,
+                conn.wait_closed,
+            ):
                 make()
         conn.send_nowait(b"direct %d" % i)
 
     async def main():
         loop = asyncio.get_running_loop()
-        async with (npipes.aio.serve(handler, pipe_name), npipes.aio.connect(pipe_name) as conn):
+        async with npipes.aio.serve(handler, pipe_name), npipes.aio.connect(pipe_name) as conn:
 
             def work(number):
                 for i in range(each):
                     if number % 4 == 0:
-                        asyncio.run_coroutine_threadsafe(send(conn, b"task %d %d" % (number, i)),
-                                                         loop).result(TIMEOUT)
+                        asyncio.run_coroutine_threadsafe(send(conn, b"task %d %d" % (number, i)), loop).result(TIMEOUT)
                     elif number % 4 == 1:
                         loop.call_soon_threadsafe(conn.send_nowait, b"soon %d %d" % (number, i))
                     elif number % 4 == 2:
@@ -429,7 +473,8 @@ def test_a_loops_connection_is_called_from_other_threads(pipe_name):
             expected = collections.Counter(
                 [b"task %d %d" % (n, i) for n in range(0, THREADS, 4) for i in range(each)]
                 + [b"soon %d %d" % (n, i) for n in range(1, THREADS, 4) for i in range(each)]
-                + [b"direct %d" % i for i in range(each)] * (THREADS // 4))
+                + [b"direct %d" % i for i in range(each)] * (THREADS // 4)
+            )
             got = collections.Counter()
             async with asyncio.timeout(TIMEOUT):
                 while got.total() < expected.total():

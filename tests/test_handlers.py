@@ -1,13 +1,11 @@
 """How handlers are given and replaced, and what comes of one that raises."""
 
-
 import pytest
 from support import TIMEOUT, Client, Log, echo, eventually, running, unraisable
 
 import npipes
 
-NAMES = ("on_ready", "on_connected", "on_message", "on_messages", "on_sent", "on_disconnected",
-         "on_drained", "on_error")
+NAMES = ("on_ready", "on_connected", "on_message", "on_messages", "on_sent", "on_disconnected", "on_drained", "on_error")
 
 
 # ---- giving them ----------------------------------------------------------
@@ -78,8 +76,7 @@ def test_a_subclass_may_handle_every_event_and_have_a_state_of_its_own(pipe_name
         with Client(server) as client:
             assert client.request(b"x") == b"x"
         server.log.wait("on_disconnected")
-    assert server.log.entries == [("on_ready",), ("on_connected",), ("on_messages",),
-                                  ("on_sent", "c"), ("on_disconnected",)]
+    assert server.log.entries == [("on_ready",), ("on_connected",), ("on_messages",), ("on_sent", "c"), ("on_disconnected",)]
 
 
 def test_static_and_class_methods_and_callable_objects_are_handlers(pipe_name):
@@ -136,9 +133,11 @@ def test_handlers_are_attributes_that_can_be_read_and_cleared(pipe_name, name):
 def test_only_events_can_be_decorated(pipe_name):
     server = npipes.Server(pipe_name)
     with pytest.raises(ValueError, match="on_mesage"):
+
         @server.event
         def on_mesage(conn, data, cookie):
             pass
+
     with pytest.raises(AttributeError):
         server.event(5)
 
@@ -198,9 +197,7 @@ def test_a_message_without_a_handler_is_dropped(serve, connect, free):
 
 
 @pytest.mark.parametrize("event", [n for n in NAMES if n not in ("on_drained", "on_error")])
-def test_a_handler_that_raises_goes_to_the_unraisable_hook_and_harms_nothing_else(
-    pipe_name, free, event
-):
+def test_a_handler_that_raises_goes_to_the_unraisable_hook_and_harms_nothing_else(pipe_name, free, event):
     log = Log()
     error = ValueError("raised by the test")
 
@@ -216,6 +213,7 @@ def test_a_handler_that_raises_goes_to_the_unraisable_hook_and_harms_nothing_els
             log.add(event)
             args[0].server.on_messages = None
             raise error
+
         handlers[event] = raising
     server = npipes.Server(pipe_name, free_threading_events=free, **handlers)
     with unraisable() as caught:
@@ -241,8 +239,13 @@ def test_an_error_handler_that_raises_harms_nothing_else(serve, free):
         log.add("on_error")
         raise RuntimeError("raised by the test")
 
-    server = serve(free_threading_events=free, max_message_size=10, on_message=echo,
-                   on_error=on_error, on_disconnected=log.handler("on_disconnected"))
+    server = serve(
+        free_threading_events=free,
+        max_message_size=10,
+        on_message=echo,
+        on_error=on_error,
+        on_disconnected=log.handler("on_disconnected"),
+    )
     with unraisable() as caught:
         with Client(server) as client:
             client.send(b"more than ten bytes")
@@ -279,7 +282,7 @@ def test_what_ends_a_program_ends_run_when_a_handler_raises_it(pipe_name, error)
         with pytest.raises(error):
             server.run(timeout=TIMEOUT)
         assert server.is_running
-        client.send(b"more")    # run() can go on
+        client.send(b"more")  # run() can go on
         assert eventually(lambda: server.dispatch(timeout=1) and client.connection.poll())
         assert client.receive() == b"more"
         client.send(b"raise")
@@ -308,8 +311,7 @@ def test_stop_raises_what_a_handler_raises_to_end_the_program(pipe_name):
         raise KeyboardInterrupt
 
     log = Log()
-    server = npipes.Server(pipe_name, on_disconnected=on_disconnected,
-                           on_connected=log.handler("on_connected"))
+    server = npipes.Server(pipe_name, on_disconnected=on_disconnected, on_connected=log.handler("on_connected"))
     server.start()
     with Client(server) as client:
         while not log.of("on_connected"):

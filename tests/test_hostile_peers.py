@@ -105,7 +105,7 @@ def test_hundreds_of_halves_take_nothing_from_the_others(end):
     """More than one hundred messages that do not go on, at the same time."""
     count = 150
     for peer in [end.peer() for _ in range(count)]:
-        with contextlib.suppress(OSError):      # its receiver was not that patient
+        with contextlib.suppress(OSError):  # its receiver was not that patient
             peer.sendall(struct.pack("!i", 1 << 20) + bytes(1000))
     assert end.exchange(b"still here") == b"still here"
     errors = end.errors(count)
@@ -147,10 +147,15 @@ def settled(count):
 
 
 @linux_only
-@pytest.mark.parametrize("kind", [
-    functools.partial(ServerEnd, free_threading_events=True), functools.partial(ServerEnd, free_threading_events=False),
-    AioServerEnd,
-], ids=["free", "run", "aio"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        functools.partial(ServerEnd, free_threading_events=True),
+        functools.partial(ServerEnd, free_threading_events=False),
+        AioServerEnd,
+    ],
+    ids=["free", "run", "aio"],
+)
 def test_a_flood_that_reads_no_answers_stalls_itself_only(pipe_name, stack, kind):
     end = kind(pipe_name, stack, message_timeout=None)
     flood = Flood(end.peer(), frame(b"x" * 1000) * 100)
@@ -207,7 +212,7 @@ def test_ten_thousand_that_connect_and_vanish_leave_nothing(pipe_name, stack, ki
     address = end.address
     stop = threading.Event()
     if kind is ListenerEnd:
-        with pytest.raises(npipes.PipeTimeoutError):    # the first wait makes what all others use
+        with pytest.raises(npipes.PipeTimeoutError):  # the first wait makes what all others use
             end._listener.accept(timeout=0.01)
         stack.callback(finish, in_thread(_accept_all, end._listener, stop))
         stack.callback(stop.set)
@@ -295,6 +300,5 @@ def test_a_name_that_somebody_squats_is_refused_and_left_alone(pipe_name):
         accepting = in_thread(lambda: squatter.accept(timeout=TIMEOUT).close())
         npipes.connect(pipe_name).close()
         finish(accepting)
-    with npipes.Server(pipe_name, free_threading_events=True, on_message=echo) as server, \
-            Client(server) as client:
+    with npipes.Server(pipe_name, free_threading_events=True, on_message=echo) as server, Client(server) as client:
         assert client.request(b"mine now") == b"mine now"

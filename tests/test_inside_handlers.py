@@ -26,7 +26,7 @@ def test_a_handler_may_close_its_connection(serve, free, event):
                 assert client.receive() == b"x"
             assert client.has_ended()
             log.wait("on_disconnected", count)
-    assert all(conn.error is None for conn, in log.of("on_disconnected"))
+    assert all(conn.error is None for (conn,) in log.of("on_disconnected"))
     assert not log.of("on_error")
 
 
@@ -39,8 +39,9 @@ def test_a_handler_may_close_and_write_to_other_connections(serve, connect, free
                 other.write(data)
                 other.close()
 
-    server = serve(free_threading_events=free, threads=3, on_message=on_message,
-                   **log.handlers("on_connected", "on_disconnected"))
+    server = serve(
+        free_threading_events=free, threads=3, on_message=on_message, **log.handlers("on_connected", "on_disconnected")
+    )
     clients = [connect(server) for _ in range(6)]
     log.wait("on_connected", 6)
     clients[0].send(b"bye")
@@ -51,13 +52,12 @@ def test_a_handler_may_close_and_write_to_other_connections(serve, connect, free
     assert len(server.connections) == 1
 
 
-@pytest.mark.parametrize("event", ["on_ready", "on_connected", "on_message", "on_sent",
-                                   "on_disconnected"])
+@pytest.mark.parametrize("event", ["on_ready", "on_connected", "on_message", "on_sent", "on_disconnected"])
 def test_a_handler_may_stop_the_server(pipe_name, free, event):
     log = Log()
 
     def stop(*args):
-        assert server.stop() is None    # returns at once, inside the handler
+        assert server.stop() is None  # returns at once, inside the handler
         log.add("stopping", server.is_running)
 
     handlers = {"on_message": echo, "on_disconnected": log.handler("on_disconnected"), event: stop}
@@ -74,7 +74,7 @@ def test_a_handler_may_stop_the_server(pipe_name, free, event):
             if event != "on_disconnected":
                 assert eventually(client_has_ended(client))
     log.wait("stopping")
-    server.stop()       # waits for the end, outside
+    server.stop()  # waits for the end, outside
     assert not server.is_running
     assert log.of("stopping") == [(False,)]
     if thread:
@@ -83,12 +83,13 @@ def test_a_handler_may_stop_the_server(pipe_name, free, event):
     if event not in ("on_ready", "on_disconnected"):
         assert len(log.of("on_disconnected")) == 1
     setattr(server, event, None)
-    with running(server):       # and starts again
+    with running(server):  # and starts again
         assert server.is_running
 
 
 def client_has_ended(client):
     """A condition: replies may still come before the end."""
+
     def condition():
         try:
             if client.connection.poll():
@@ -96,6 +97,7 @@ def client_has_ended(client):
             return False
         except (EOFError, OSError):
             return True
+
     return condition
 
 
@@ -152,8 +154,16 @@ def test_a_handler_may_use_everything_a_connection_has(serve, connect, free):
     log = Log()
 
     def on_message(conn, data, cookie):
-        log.add("state", conn.is_connected, conn.is_opening, conn.handle > 0, conn.error,
-                conn.pending_bytes, conn.server is server, conn in server.connections)
+        log.add(
+            "state",
+            conn.is_connected,
+            conn.is_opening,
+            conn.handle > 0,
+            conn.error,
+            conn.pending_bytes,
+            conn.server is server,
+            conn in server.connections,
+        )
         conn.write(b"12345")
         log.add("pending", conn.pending_bytes >= 5)
         log.add("stats", server.stats.messages_in)
@@ -161,5 +171,4 @@ def test_a_handler_may_use_everything_a_connection_has(serve, connect, free):
     server = serve(free_threading_events=free, on_message=on_message)
     client = connect(server)
     assert client.request(b"x") == b"12345"
-    assert log.entries == [("state", True, False, True, None, 0, True, True), ("pending", True),
-                           ("stats", 1)]
+    assert log.entries == [("state", True, False, True, None, 0, True, True), ("pending", True), ("stats", 1)]

@@ -14,8 +14,9 @@ from support import (
 
 def test_of_a_pool_of_four_the_fifth_client_waits_until_one_leaves(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, max_instances=4, on_message=echo,
-                   **log.handlers("on_connected", "on_disconnected"))
+    server = serve(
+        free_threading_events=free, max_instances=4, on_message=echo, **log.handlers("on_connected", "on_disconnected")
+    )
     clients = [Client(server) for _ in range(4)]
     for i, client in enumerate(clients):
         assert client.request(b"%d" % i) == b"%d" % i
@@ -30,7 +31,7 @@ def test_of_a_pool_of_four_the_fifth_client_waits_until_one_leaves(serve, free):
         thread.start()
     assert not eventually(lambda: len(log.of("on_connected")) > 4, timeout=0.2)
     assert server.stats.connections == 4
-    clients.pop().close()       # one place, which the three take in turn
+    clients.pop().close()  # one place, which the three take in turn
     for thread in threads:
         thread.join(TIMEOUT)
         assert not thread.is_alive()
@@ -43,17 +44,16 @@ def test_of_a_pool_of_four_the_fifth_client_waits_until_one_leaves(serve, free):
 
 
 def test_a_place_is_free_again_whoever_ends_the_connection(serve):
-    server = serve(max_instances=1, listeners=4, on_message=echo, max_message_size=100,
-                   on_error=lambda conn, error: None)
+    server = serve(max_instances=1, listeners=4, on_message=echo, max_message_size=100, on_error=lambda conn, error: None)
     for _ in range(5):
-        with Client(server) as client:      # the client does
+        with Client(server) as client:  # the client does
             assert client.request(b"x") == b"x"
-        with Client(server) as client:      # the server does
+        with Client(server) as client:  # the server does
             assert client.request(b"y") == b"y"
             for conn in server.connections:
                 conn.close()
             assert client.has_ended()
-        with Client(server) as client:      # an error does
+        with Client(server) as client:  # an error does
             client.send(bytes(101))
             assert client.has_ended()
     assert server.stats.connections_total == 15

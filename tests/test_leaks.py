@@ -51,9 +51,13 @@ def test_messages_cookies_and_connections_are_let_go(serve, free, size):
         cookies.add(cookie)
         conn.write(data, cookie)
 
-    server = serve(free_threading_events=free, on_connected=on_connected, on_message=on_message,
-                   on_sent=lambda conn, cookie: log.add("on_sent"),
-                   on_disconnected=lambda conn: log.add("on_disconnected"))
+    server = serve(
+        free_threading_events=free,
+        on_connected=on_connected,
+        on_message=on_message,
+        on_sent=lambda conn, cookie: log.add("on_sent"),
+        on_disconnected=lambda conn: log.add("on_disconnected"),
+    )
     with Client(server) as client:
         for _ in range(20):
             assert client.request(bytes(size)) == bytes(size)
@@ -66,8 +70,12 @@ def test_messages_cookies_and_connections_are_let_go(serve, free, size):
 def test_cookies_of_writes_that_fail_are_let_go(serve, free):
     log = Log()
     cookies = weakref.WeakSet()
-    server = serve(free_threading_events=free, on_disconnected=lambda conn: log.add("end"),
-                   on_connected=lambda conn: log.add("conn", conn), on_error=lambda *args: None)
+    server = serve(
+        free_threading_events=free,
+        on_disconnected=lambda conn: log.add("end"),
+        on_connected=lambda conn: log.add("conn", conn),
+        on_error=lambda *args: None,
+    )
     with Client(server):
         ((conn,),) = log.wait("conn")
         for _ in range(10):

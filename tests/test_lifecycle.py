@@ -54,7 +54,7 @@ def test_a_server_serves_again_after_each_start(pipe_name, free):
     for i in range(10):
         with running(server), Client(server) as client:
             assert client.request(b"%d" % i) == b"%d" % i
-            assert server.stats.connections_total == 1      # of this run
+            assert server.stats.connections_total == 1  # of this run
 
 
 def test_parameters_count_from_the_next_start_on(pipe_name, new_name):
@@ -78,8 +78,11 @@ def test_parameters_count_from_the_next_start_on(pipe_name, new_name):
 def test_stop_delivers_everything_that_is_due(pipe_name, free):
     """Nobody is inside run() here: stop() itself brings marshalled events."""
     log = Log()
-    server = npipes.Server(pipe_name, free_threading_events=free, **log.handlers(
-        "on_ready", "on_connected", "on_message", "on_disconnected", "on_error"))
+    server = npipes.Server(
+        pipe_name,
+        free_threading_events=free,
+        **log.handlers("on_ready", "on_connected", "on_message", "on_disconnected", "on_error"),
+    )
     server.start()
     clients = [Client(server) for _ in range(5)]
     for client in clients:
@@ -92,7 +95,7 @@ def test_stop_delivers_everything_that_is_due(pipe_name, free):
         assert names.count(name) == 5
     assert not log.of("on_error")
     assert server.connections == []
-    assert all(conn.error is None and not conn.is_connected for conn, in log.of("on_disconnected"))
+    assert all(conn.error is None and not conn.is_connected for (conn,) in log.of("on_disconnected"))
     for client in clients:
         assert client.has_ended()
         client.close()
@@ -112,15 +115,14 @@ def test_stop_sends_what_can_go_out_at_once(pipe_name, free):
 
 def test_stop_does_not_wait_for_a_peer_that_does_not_read(pipe_name, free):
     log = Log()
-    server = npipes.Server(pipe_name, free_threading_events=free,
-                           **log.handlers("on_connected", "on_error", "on_disconnected"))
+    server = npipes.Server(pipe_name, free_threading_events=free, **log.handlers("on_connected", "on_error", "on_disconnected"))
     with running(server):
         client = Client(server)
         ((conn,),) = log.wait("on_connected")
         conn.write(bytes(20_000_000), cookie="big")
         begin = time.monotonic()
     assert time.monotonic() - begin < 4
-    ((_, error),) = log.of("on_error")      # the cookie comes back
+    ((_, error),) = log.of("on_error")  # the cookie comes back
     assert isinstance(error, npipes.PipeError) and error.cookie == "big"
     client.close()
 
@@ -184,7 +186,7 @@ def test_many_threads_may_start_and_stop_at_once(pipe_name, free):
                     server.start()
                 else:
                     server.stop()
-            except RuntimeError as error:       # "another thread is starting this server"
+            except RuntimeError as error:  # "another thread is starting this server"
                 if "starting" not in str(error):
                     problems.append(error)
             except BaseException as error:

@@ -26,8 +26,9 @@ KERNEL = 4 << 20
 
 def test_a_message_of_max_message_size_comes_and_one_byte_more_ends_its_connection(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, max_message_size=1000, on_message=echo,
-                   **log.handlers("on_error", "on_disconnected"))
+    server = serve(
+        free_threading_events=free, max_message_size=1000, on_message=echo, **log.handlers("on_error", "on_disconnected")
+    )
     with Client(server) as good, Client(server) as bad:
         assert bad.request(b"x" * 1000) == b"x" * 1000
         bad.send(b"x" * 1001)
@@ -43,8 +44,7 @@ def test_a_message_of_max_message_size_comes_and_one_byte_more_ends_its_connecti
 
 
 def test_the_size_of_what_is_sent_has_no_such_limit(serve, connect):
-    client = connect(serve(max_message_size=10,
-                           on_message=lambda conn, data, cookie: conn.write(bytes(100_000))))
+    client = connect(serve(max_message_size=10, on_message=lambda conn, data, cookie: conn.write(bytes(100_000))))
     assert len(client.request(b"go")) == 100_000
 
 
@@ -53,9 +53,12 @@ def test_the_size_of_what_is_sent_has_no_such_limit(serve, connect):
 
 def test_a_write_beyond_max_pending_bytes_raises_and_leaves_the_rest_alone(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, max_pending_bytes=2_000_000,
-                   max_message_size=1_000_000,
-                   **log.handlers("on_connected", "on_sent", "on_error"))
+    server = serve(
+        free_threading_events=free,
+        max_pending_bytes=2_000_000,
+        max_message_size=1_000_000,
+        **log.handlers("on_connected", "on_sent", "on_error"),
+    )
     client = connect(server)
     ((conn,),) = log.wait("on_connected")
     accepted = 0
@@ -77,8 +80,7 @@ def test_a_write_beyond_max_pending_bytes_raises_and_leaves_the_rest_alone(serve
 
 def test_one_message_up_to_max_message_size_fits_an_empty_queue(serve, connect):
     log = Log()
-    server = serve(max_pending_bytes=1000, max_message_size=8_000_000,
-                   **log.handlers("on_connected", "on_sent"))
+    server = serve(max_pending_bytes=1000, max_message_size=8_000_000, **log.handlers("on_connected", "on_sent"))
     client = connect(server)
     ((conn,),) = log.wait("on_connected")
     with pytest.raises(npipes.QueueFullError):
@@ -102,8 +104,7 @@ def test_a_handler_gets_the_error_of_its_write(serve, connect, free):
         except npipes.QueueFullError:
             log.add("full", conn.pending_bytes)
 
-    server = serve(free_threading_events=free, max_pending_bytes=1_000_000,
-                   max_message_size=100_000, on_message=on_message)
+    server = serve(free_threading_events=free, max_pending_bytes=1_000_000, max_message_size=100_000, on_message=on_message)
     client = connect(server)
     client.send(b"go")
     ((pending,),) = log.wait("full")
@@ -112,8 +113,7 @@ def test_a_handler_gets_the_error_of_its_write(serve, connect, free):
 
 def test_a_peer_that_sends_and_never_reads_stalls_itself_only(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, write_high_water=100_000, on_message=reply,
-                   **log.handlers("on_connected"))
+    server = serve(free_threading_events=free, write_high_water=100_000, on_message=reply, **log.handlers("on_connected"))
     bad, good = connect(server), connect(server)
     sent = [0]
 
@@ -155,8 +155,7 @@ def test_a_peer_that_sends_and_never_reads_stalls_itself_only(serve, connect, fr
 
 def test_without_a_high_water_mark_reading_never_pauses(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, write_high_water=None, on_message=echo,
-                   **log.handlers("on_drained"))
+    server = serve(free_threading_events=free, write_high_water=None, on_message=echo, **log.handlers("on_drained"))
     with Client(server) as client:
         for _ in range(300):
             client.send(bytes(50_000))
@@ -170,8 +169,7 @@ def test_without_a_high_water_mark_reading_never_pauses(serve, free):
 def test_pausing_and_vanishing_at_once_is_seen(serve):
     """A peer that stops reading and then dies while its connection is paused."""
     log = Log()
-    server = serve(write_high_water=10_000, **log.handlers("on_connected", "on_disconnected",
-                                                           "on_error"))
+    server = serve(write_high_water=10_000, **log.handlers("on_connected", "on_disconnected", "on_error"))
     with raw_client(server):
         ((conn,),) = log.wait("on_connected")
         while conn.pending_bytes < 1_000_000:
@@ -189,6 +187,7 @@ def test_undelivered_events_are_bounded_and_all_come_in_the_end(pipe_name):
     server = npipes.Server(pipe_name, **log.handlers("on_message"))
     count = 200
     with server:
+
         def flood():
             with Client(server) as client:
                 for i in range(count):
@@ -209,9 +208,7 @@ def test_undelivered_events_are_bounded_and_all_come_in_the_end(pipe_name):
         assert server.stats.bytes_in < 3 << 20, "reading did not pause"
         while len(log.of("on_message")) < count:
             assert server.dispatch(timeout=TIMEOUT)
-        assert [data[:6] for _, data, _ in log.of("on_message")] == [
-            b"%06d" % i for i in range(count)
-        ]
+        assert [data[:6] for _, data, _ in log.of("on_message")] == [b"%06d" % i for i in range(count)]
         server.connections[0].write(b"enough")
         thread.join(TIMEOUT)
         assert not thread.is_alive()
@@ -230,7 +227,7 @@ def test_undelivered_events_are_bounded_however_small_they_are(pipe_name):
                 nonlocal at
                 try:
                     while True:
-                        at += client.send(flood[at % len(flood):])
+                        at += client.send(flood[at % len(flood) :])
                 except BlockingIOError:
                     before = server.stats.messages_in
                     return not eventually(lambda: server.stats.messages_in != before, timeout=0.1)
@@ -257,8 +254,7 @@ def test_a_client_whose_events_wait_pauses_alone(pipe_name):
         thread.start()
         assert eventually(lambda: server.stats.bytes_in > 1 << 20)
         quiet.send(b"quiet")
-        assert eventually(lambda: server.dispatch() or (b"quiet" in [d for _, d, _ in
-                                                                      log.of("on_message")]))
+        assert eventually(lambda: server.dispatch() or (b"quiet" in [d for _, d, _ in log.of("on_message")]))
         while not done.is_set() or server.stats.queued_events:
             server.dispatch(timeout=0.05)
         thread.join(TIMEOUT)

@@ -54,8 +54,7 @@ def test_clients_are_accepted_in_their_order(listener):
 
 
 def test_more_clients_than_wait_at_once_are_accepted(listener):
-    outcomes = [Outcome(npipes.call, listener.address, b"%d" % i, timeout=TIMEOUT)
-                for i in range(30)]
+    outcomes = [Outcome(npipes.call, listener.address, b"%d" % i, timeout=TIMEOUT) for i in range(30)]
     for _ in outcomes:
         with listener.accept(timeout=TIMEOUT) as conn:
             conn.send_bytes(conn.recv_bytes(timeout=TIMEOUT))
@@ -210,12 +209,12 @@ def test_access_may_be_sddl(pipe_name):
 
 
 @linux_only
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0,
-                    reason="takes root to become another user")
+@pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="takes root to become another user")
 def test_a_client_of_another_user_is_none():
     with npipes.Listener(f"@np-listener-{os.getpid()}", access="everyone") as listener:
         accepting = Outcome(listener.accept, timeout=TIMEOUT)
-        run_python("""
+        run_python(
+            """
             import os, socket, sys
 
             os.setuid(65534)
@@ -223,7 +222,9 @@ def test_a_client_of_another_user_is_none():
                 refused.settimeout(20)
                 refused.connect("\\0" + sys.argv[1][1:])
                 assert refused.recv(1) == b""
-            """, listener.address)
+            """,
+            listener.address,
+        )
         assert accepting.is_waiting()
         with npipes.connect(listener.address) as client, accepting.get() as conn:
             client.send_bytes(b"x")

@@ -32,8 +32,7 @@ def descriptors():
 @pytest.mark.parametrize("threads", [1, 4])
 def test_many_clients_are_served_at_once(serve, descriptors, free, threads):
     log = Log()
-    server = serve(free_threading_events=free, threads=threads, on_message=echo,
-                   **log.handlers("on_disconnected"))
+    server = serve(free_threading_events=free, threads=threads, on_message=echo, **log.handlers("on_disconnected"))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(MANY)]
         assert eventually(lambda: len(server.connections) == MANY)
@@ -47,13 +46,12 @@ def test_many_clients_are_served_at_once(serve, descriptors, free, threads):
         assert server.stats.connections == MANY
     log.wait("on_disconnected", MANY)
     assert eventually(lambda: server.stats.connections == 0 and server.connections == [])
-    assert all(conn.error is None for conn, in log.of("on_disconnected"))
+    assert all(conn.error is None for (conn,) in log.of("on_disconnected"))
 
 
 def test_stop_ends_all_of_them(serve, descriptors, free):
     log = Log()
-    server = serve(free_threading_events=free, threads=2, on_message=echo,
-                   **log.handlers("on_connected", "on_disconnected"))
+    server = serve(free_threading_events=free, threads=2, on_message=echo, **log.handlers("on_connected", "on_disconnected"))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(MANY)]
         log.wait("on_connected", MANY)
@@ -64,8 +62,7 @@ def test_stop_ends_all_of_them(serve, descriptors, free):
 
 def test_clients_that_come_and_go_leave_nothing(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, threads=2, on_message=echo,
-                   **log.handlers("on_disconnected"))
+    server = serve(free_threading_events=free, threads=2, on_message=echo, **log.handlers("on_disconnected"))
 
     def work():
         for i in range(50):

@@ -23,9 +23,12 @@ from hypothesis.stateful import (  # noqa: E402
     run_state_machine_as_test,
 )
 
-PAYLOADS = st.one_of(st.binary(min_size=1, max_size=40),
-                     st.builds(lambda fill, size: bytes([fill]) * size, st.integers(0, 255),
-                               st.sampled_from([1000, 65535, 65536, 70_000, 200_000])))
+PAYLOADS = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.builds(
+        lambda fill, size: bytes([fill]) * size, st.integers(0, 255), st.sampled_from([1000, 65535, 65536, 70_000, 200_000])
+    ),
+)
 
 
 class Peer:
@@ -33,12 +36,12 @@ class Peer:
 
     def __init__(self):
         self.client = None
-        self.conn = None            # the server's side of it
-        self.to_client = deque()    # what the client has yet to receive
-        self.to_server = deque()    # what the server has yet to report
-        self.received = []          # what it has reported, and nobody has looked at
-        self.sent = []              # cookies that came back
-        self.cookies = []           # cookies that were given
+        self.conn = None  # the server's side of it
+        self.to_client = deque()  # what the client has yet to receive
+        self.to_server = deque()  # what the server has yet to report
+        self.received = []  # what it has reported, and nobody has looked at
+        self.sent = []  # cookies that came back
+        self.cookies = []  # cookies that were given
         self.connected = self.disconnected = 0
 
 
@@ -50,9 +53,14 @@ class PipeMachine(RuleBasedStateMachine):
         super().__init__()
         self.peers, self.by_conn, self.arriving = [], {}, None
         self.connections_total = 0
-        self.server = npipes.Server(self.name, free_threading_events=self.free, on_connected=self._on_connected,
-                                    on_message=self._on_message, on_sent=self._on_sent,
-                                    on_disconnected=self._on_disconnected)
+        self.server = npipes.Server(
+            self.name,
+            free_threading_events=self.free,
+            on_connected=self._on_connected,
+            on_message=self._on_message,
+            on_sent=self._on_sent,
+            on_disconnected=self._on_disconnected,
+        )
         self._running = running(self.server)
         self._running.__enter__()
 
@@ -187,11 +195,20 @@ class PipeMachine(RuleBasedStateMachine):
         assert self.server.stats.connections_total == self.connections_total
         for peer in self.peers:
             assert peer.connected == 1 and peer.disconnected <= 1
-            assert peer.sent == peer.cookies[:len(peer.sent)]
+            assert peer.sent == peer.cookies[: len(peer.sent)]
 
 
 def test_a_server_and_its_clients_do_what_a_model_says(new_name, free):
     machine = type("Machine", (PipeMachine,), {"name": new_name(), "free": free})
-    run_state_machine_as_test(machine, settings=settings(
-        max_examples=10 if WINDOWS else 30, stateful_step_count=30, deadline=None, database=None, print_blob=True,
-        derandomize="CI" in os.environ, suppress_health_check=list(hypothesis.HealthCheck)))
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=10 if WINDOWS else 30,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            derandomize="CI" in os.environ,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        ),
+    )

@@ -169,7 +169,7 @@ def test_start_makes_the_directory_for_this_user_only(directory):
     finally:
         os.umask(old)
     assert os.listdir(directory) == []
-    with npipes.Server("demo"):     # and takes it when it is there
+    with npipes.Server("demo"):  # and takes it when it is there
         pass
 
 

@@ -569,9 +569,7 @@ def test_a_client_of_pywin32_of_a_native_server(address, listen):
     win32pipe = pytest.importorskip("win32pipe")
     server = listen()
     access = GENERIC_READ | GENERIC_WRITE
-    client = win32file.CreateFile(
-        address, int(access), 0, None, int(OPEN_EXISTING), int(SAFE), None
-    )
+    client = win32file.CreateFile(address, int(access), 0, None, int(OPEN_EXISTING), int(SAFE), None)
     try:
         ConnectNamedPipe(server)
         win32pipe.SetNamedPipeHandleState(client, int(PIPE_READMODE_MESSAGE), None, None)
@@ -629,9 +627,7 @@ def test_a_handle_that_child_processes_inherit(address, own):
     for inherit in (False, True):
         security = SecurityAttributes(None, bInheritHandle=inherit)
         assert security.bInheritHandle is inherit
-        handle = CreateNamedPipe(
-            address, PIPE_ACCESS_DUPLEX, MESSAGES, lpSecurityAttributes=security
-        )
+        handle = CreateNamedPipe(address, PIPE_ACCESS_DUPLEX, MESSAGES, lpSecurityAttributes=security)
         assert os.get_handle_inheritable(own(handle)) is inherit
 
 
@@ -694,9 +690,7 @@ def test_signatures_are_those_of_the_stub():
     module = importlib.import_module("npipes._native")
     stub = ast.parse(Path(npipes.__file__).with_name("_native.pyi").read_text(encoding="utf-8"))
     functions = {node.name: node for node in stub.body if isinstance(node, ast.FunctionDef)}
-    assert {name for name in vars(module) if inspect.isbuiltin(getattr(module, name))} == set(
-        functions
-    )
+    assert {name for name in vars(module) if inspect.isbuiltin(getattr(module, name))} == set(functions)
     for name, node in functions.items():
         arguments = node.args.args
         defaults = [inspect.Parameter.empty] * (len(arguments) - len(node.args.defaults))

@@ -1,6 +1,5 @@
 """Parameters are checked when they are set."""
 
-
 import pytest
 
 import npipes
@@ -61,8 +60,7 @@ def test_the_time_of_a_message_has_a_default_and_a_range(pipe_name):
         del server.message_timeout
 
 
-@pytest.mark.parametrize(("name", "default"), [("free_threading_events", False),
-                                               ("continuous_read", True)])
+@pytest.mark.parametrize(("name", "default"), [("free_threading_events", False), ("continuous_read", True)])
 def test_flags_have_defaults(pipe_name, name, default):
     server = npipes.Server(pipe_name)
     assert getattr(server, name) is default

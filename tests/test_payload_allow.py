@@ -125,18 +125,56 @@ def child_with_items():
     return thing
 
 
-@pytest.mark.parametrize("value", [
-    Plain(5), Child([Plain()]), Outer.Inner(1), slotted(), child_with_items(), Numbers(), Table(a=1), Bag({1}), WithKeywords(x=3),
-    Color.RED, Flags.A | Flags.B, Point(1, Point(2, 3)), Data(1, [2]), Frozen(1, "x"), Plain(Plain(Plain())),
-    collections.Counter("abca"), collections.deque([1, 2], 5), collections.defaultdict(list, a=[1]), frozenset([Point(1, 2)]),
-    {Color.RED: 1}, [Plain(), {"x": Child()}],
-], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [
+        Plain(5),
+        Child([Plain()]),
+        Outer.Inner(1),
+        slotted(),
+        child_with_items(),
+        Numbers(),
+        Table(a=1),
+        Bag({1}),
+        WithKeywords(x=3),
+        Color.RED,
+        Flags.A | Flags.B,
+        Point(1, Point(2, 3)),
+        Data(1, [2]),
+        Frozen(1, "x"),
+        Plain(Plain(Plain())),
+        collections.Counter("abca"),
+        collections.deque([1, 2], 5),
+        collections.defaultdict(list, a=[1]),
+        frozenset([Point(1, 2)]),
+        {Color.RED: 1},
+        [Plain(), {"x": Child()}],
+    ],
+    ids=lambda v: type(v).__name__,
+)
 def test_instances_of_allowed_classes_come_back(value):
-    allow = [Plain, Child, Outer.Inner, Slotted, Numbers, Table, Bag, WithKeywords, Color, Flags, Point, Data, Frozen,
-             collections.Counter, collections.deque, collections.defaultdict, "builtins.list"]
+    allow = [
+        Plain,
+        Child,
+        Outer.Inner,
+        Slotted,
+        Numbers,
+        Table,
+        Bag,
+        WithKeywords,
+        Color,
+        Flags,
+        Point,
+        Data,
+        Frozen,
+        collections.Counter,
+        collections.deque,
+        collections.defaultdict,
+        "builtins.list",
+    ]
     for protocol in range(2, 6):
         if isinstance(value, (WithKeywords, Outer.Inner)) and protocol < 4:
-            continue        # are written as a functools.partial there, and as a getattr()
+            continue  # are written as a functools.partial there, and as a getattr()
         got = npipes.loads(pickle.dumps(value, protocol), allow=allow)
         assert (type(got), got) == (type(value), value)
         assert getattr(got, "__dict__", None) == getattr(value, "__dict__", None)
@@ -154,7 +192,7 @@ def test_names_do_as_well_as_classes():
     nested = npipes.dumps(Outer.Inner(5))
     assert npipes.loads(nested, allow=[f"{ME}:Outer.Inner"]) == Outer.Inner(5)
     with pytest.raises(npipes.UnsafePayloadError, match="not allowed"):
-        npipes.loads(nested, allow=[f"{ME}.Outer.Inner"])       # class Inner of a module Outer
+        npipes.loads(nested, allow=[f"{ME}.Outer.Inner"])  # class Inner of a module Outer
 
 
 def test_a_name_is_imported_when_a_payload_has_it():
@@ -189,11 +227,27 @@ def test_what_the_class_raises_is_the_payloads_fault():
     assert isinstance(error.__cause__, RuntimeError)
 
 
-@pytest.mark.parametrize(("allow", "error"), [
-    ("package.Class", TypeError), (Plain, TypeError), (5, TypeError), (None, TypeError), ([5], TypeError), ([b"a.b"], TypeError),
-    ([slotted], TypeError), (["Plain"], ValueError), ([""], ValueError), (["."], ValueError), (["a."], ValueError),
-    (["a b.c"], ValueError), ([".c"], ValueError), (["a:"], ValueError), (["a..b"], ValueError), (["a.<locals>.b"], ValueError),
-])
+@pytest.mark.parametrize(
+    ("allow", "error"),
+    [
+        ("package.Class", TypeError),
+        (Plain, TypeError),
+        (5, TypeError),
+        (None, TypeError),
+        ([5], TypeError),
+        ([b"a.b"], TypeError),
+        ([slotted], TypeError),
+        (["Plain"], ValueError),
+        ([""], ValueError),
+        (["."], ValueError),
+        (["a."], ValueError),
+        (["a b.c"], ValueError),
+        ([".c"], ValueError),
+        (["a:"], ValueError),
+        (["a..b"], ValueError),
+        (["a.<locals>.b"], ValueError),
+    ],
+)
 def test_what_can_not_be_allowed_is_named(allow, error, pipe_name):
     with pytest.raises(error, match="allow"):
         npipes.loads(npipes.dumps(1), allow=allow)
@@ -210,8 +264,10 @@ def test_what_can_not_be_allowed_is_named(allow, error, pipe_name):
 @pytest.mark.parametrize("trusted", [1, "yes", None, b""])
 def test_trusted_is_true_or_false(trusted, pipe_name):
     for call_it in (
-        lambda: npipes.loads(npipes.dumps(1), trusted=trusted), lambda: npipes.PropertyBag(trusted=trusted),
-        lambda: npipes.Pipe(trusted=trusted), lambda: npipes.Listener(pipe_name, trusted=trusted),
+        lambda: npipes.loads(npipes.dumps(1), trusted=trusted),
+        lambda: npipes.PropertyBag(trusted=trusted),
+        lambda: npipes.Pipe(trusted=trusted),
+        lambda: npipes.Listener(pipe_name, trusted=trusted),
         lambda: npipes.connect(pipe_name, timeout=0, trusted=trusted),
     ):
         with pytest.raises(TypeError, match="trusted must be True or False"):
@@ -221,7 +277,7 @@ def test_trusted_is_true_or_false(trusted, pipe_name):
 def test_trusted_lifts_all_of_it():
     data = npipes.dumps([Plain(5), slotted, collections.deque([1])])
     assert npipes.loads(data, trusted=True) == [Plain(5), slotted, collections.deque([1])]
-    assert npipes.loads(b"I5\n.", trusted=True) == 5        # protocol 0
+    assert npipes.loads(b"I5\n.", trusted=True) == 5  # protocol 0
     with pytest.raises(pickle.UnpicklingError):
         npipes.loads(b"\xff", trusted=True)
 
@@ -245,12 +301,22 @@ def test_a_member_of_an_enumeration_gets_no_state():
     assert (Color.RED.value, Color.RED.name) == (1, "RED")
 
 
-@pytest.mark.parametrize("state", [
-    number(5), text("x"), list_of(number(1)), tuple_of(number(1), number(2)), tuple_of(pickle.NONE, list_of(number(1))),
-    dict_of(number(1), number(1)), tuple_of(pickle.NONE, dict_of(text("watched"), number(1))),
-    tuple_of(pickle.NONE, dict_of(text("__class__"), name(ME, "Plain"))), tuple_of(pickle.NONE, dict_of(text("no"), number(1))),
-    tuple_of(pickle.NONE, dict_of(text("__dict__"), pickle.EMPTY_DICT)), tuple_of(pickle.NONE, dict_of(text("sets"), number(1))),
-])
+@pytest.mark.parametrize(
+    "state",
+    [
+        number(5),
+        text("x"),
+        list_of(number(1)),
+        tuple_of(number(1), number(2)),
+        tuple_of(pickle.NONE, list_of(number(1))),
+        dict_of(number(1), number(1)),
+        tuple_of(pickle.NONE, dict_of(text("watched"), number(1))),
+        tuple_of(pickle.NONE, dict_of(text("__class__"), name(ME, "Plain"))),
+        tuple_of(pickle.NONE, dict_of(text("no"), number(1))),
+        tuple_of(pickle.NONE, dict_of(text("__dict__"), pickle.EMPTY_DICT)),
+        tuple_of(pickle.NONE, dict_of(text("sets"), number(1))),
+    ],
+)
 def test_a_state_sets_attributes_and_slots_and_nothing_else(state):
     guarded = name(ME, "Guarded") + pickle.EMPTY_TUPLE + pickle.NEWOBJ
     with pytest.raises(npipes.UnsafePayloadError):

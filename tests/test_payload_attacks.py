@@ -6,8 +6,31 @@ import struct
 import sys
 import time
 from pickle import (
-    ADDITEMS, APPEND, APPENDS, BINPUT, BUILD, DUP, EMPTY_DICT, EMPTY_LIST, EMPTY_SET, EMPTY_TUPLE, FROZENSET, INST,
-    MARK, MEMOIZE, NEWOBJ, NEWOBJ_EX, NONE, OBJ, POP, REDUCE, SETITEM, SETITEMS, STACK_GLOBAL, TUPLE1, TUPLE2,
+    ADDITEMS,
+    APPEND,
+    APPENDS,
+    BINPUT,
+    BUILD,
+    DUP,
+    EMPTY_DICT,
+    EMPTY_LIST,
+    EMPTY_SET,
+    EMPTY_TUPLE,
+    FROZENSET,
+    INST,
+    MARK,
+    MEMOIZE,
+    NEWOBJ,
+    NEWOBJ_EX,
+    NONE,
+    OBJ,
+    POP,
+    REDUCE,
+    SETITEM,
+    SETITEMS,
+    STACK_GLOBAL,
+    TUPLE1,
+    TUPLE2,
 )
 
 import pickles
@@ -63,17 +86,56 @@ def refused(payload, match=".", **options):
 # ---- names ---------------------------------------------------------------
 
 GADGETS = [
-    ("os", "system"), ("posix", "system"), ("nt", "system"), ("subprocess", "Popen"), ("builtins", "eval"),
-    ("builtins", "exec"), ("builtins", "__import__"), ("builtins", "open"), ("builtins", "print"), ("builtins", "type"),
-    ("builtins", "object"), ("builtins", "list"), ("builtins", "map"), ("builtins", "setattr"), ("builtins", "globals"),
-    ("__builtin__", "eval"), ("importlib", "import_module"), ("operator", "attrgetter"), ("operator", "methodcaller"),
-    ("functools", "partial"), ("functools", "reduce"), ("copyreg", "_reconstructor"), ("copyreg", "__newobj__"),
-    ("copyreg", "add_extension"), ("copy_reg", "_reconstructor"), ("pickle", "loads"), ("_pickle", "loads"),
-    ("types", "FunctionType"), ("types", "CodeType"), ("marshal", "loads"), ("code", "interact"), ("pty", "spawn"),
-    ("pydoc", "locate"), ("npipes", "loads"), ("npipes.payload", "Reading"), ("npipes.client", "_rebuild"),
-    ("npipes.plain", "find"), ("npipes._npipes", "_adopt"), ("multiprocessing.reduction", "_rebuild_socket"),
-    ("collections", "deque"), ("datetime", "tzinfo"), ("decimal", "Context"), ("uuid", "SafeUUID"),
-    (ME, "fire"), (ME, "Loaded"), ("", ""), ("builtins", ""), ("", "eval"), (ME, "no_such_thing"), ("no_such_module", "x"),
+    ("os", "system"),
+    ("posix", "system"),
+    ("nt", "system"),
+    ("subprocess", "Popen"),
+    ("builtins", "eval"),
+    ("builtins", "exec"),
+    ("builtins", "__import__"),
+    ("builtins", "open"),
+    ("builtins", "print"),
+    ("builtins", "type"),
+    ("builtins", "object"),
+    ("builtins", "list"),
+    ("builtins", "map"),
+    ("builtins", "setattr"),
+    ("builtins", "globals"),
+    ("__builtin__", "eval"),
+    ("importlib", "import_module"),
+    ("operator", "attrgetter"),
+    ("operator", "methodcaller"),
+    ("functools", "partial"),
+    ("functools", "reduce"),
+    ("copyreg", "_reconstructor"),
+    ("copyreg", "__newobj__"),
+    ("copyreg", "add_extension"),
+    ("copy_reg", "_reconstructor"),
+    ("pickle", "loads"),
+    ("_pickle", "loads"),
+    ("types", "FunctionType"),
+    ("types", "CodeType"),
+    ("marshal", "loads"),
+    ("code", "interact"),
+    ("pty", "spawn"),
+    ("pydoc", "locate"),
+    ("npipes", "loads"),
+    ("npipes.payload", "Reading"),
+    ("npipes.client", "_rebuild"),
+    ("npipes.plain", "find"),
+    ("npipes._npipes", "_adopt"),
+    ("multiprocessing.reduction", "_rebuild_socket"),
+    ("collections", "deque"),
+    ("datetime", "tzinfo"),
+    ("decimal", "Context"),
+    ("uuid", "SafeUUID"),
+    (ME, "fire"),
+    (ME, "Loaded"),
+    ("", ""),
+    ("builtins", ""),
+    ("", "eval"),
+    (ME, "no_such_thing"),
+    ("no_such_module", "x"),
 ]
 
 
@@ -95,9 +157,24 @@ def test_a_name_that_is_not_allowed_ends_it(module, attribute):
 def test_a_dotted_name_is_a_name_like_others(module):
     """'ZoneInfo.no_cache.__func__.__globals__' and so on: nothing is looked up piece by piece."""
     for attribute in (
-        "date.today", "Decimal.from_float", "UUID.__init__.__globals__", "set.__class__", "ZoneInfo.__subclasses__",
-        "sys", "sys.modules", "os.system", "abc.ABCMeta", "PropertyBag.contents", "getattr.__self__.eval", "encode.__call__",
-        "__builtins__", "__loader__.load_module", ".", "..", "date.", ".date",
+        "date.today",
+        "Decimal.from_float",
+        "UUID.__init__.__globals__",
+        "set.__class__",
+        "ZoneInfo.__subclasses__",
+        "sys",
+        "sys.modules",
+        "os.system",
+        "abc.ABCMeta",
+        "PropertyBag.contents",
+        "getattr.__self__.eval",
+        "encode.__call__",
+        "__builtins__",
+        "__loader__.load_module",
+        ".",
+        "..",
+        "date.",
+        ".date",
     ):
         refused(whole(name(module, attribute)), "is not allowed")
 
@@ -113,7 +190,7 @@ def test_a_subclass_is_not_allowed_with_its_base():
 
 
 def test_naming_imports_nothing():
-    module = "this"     # prints when it is imported
+    module = "this"  # prints when it is imported
     assert module not in sys.modules
     refused(whole(call(module, "x")), "is not allowed")
     assert module not in sys.modules
@@ -131,8 +208,13 @@ def test_names_that_are_no_text():
 def test_getattr_is_for_zones_alone():
     date, zone = name("datetime", "date"), name("zoneinfo", "ZoneInfo")
     for thing, attribute in (
-        (date, "today"), (zone, "no_cache"), (zone, "__init_subclass__"), (zone, "_unpickle.__self__"), (text("x"), "join"),
-        (name("uuid", "UUID"), "_unpickle"), (NONE, "_unpickle"),
+        (date, "today"),
+        (zone, "no_cache"),
+        (zone, "__init_subclass__"),
+        (zone, "_unpickle.__self__"),
+        (text("x"), "join"),
+        (name("uuid", "UUID"), "_unpickle"),
+        (NONE, "_unpickle"),
     ):
         refused(whole(call("builtins", "getattr", thing, text(attribute))), "attribute")
     refused(whole(call("builtins", "getattr", zone, text("_unpickle"), NONE)))
@@ -142,10 +224,28 @@ def test_getattr_is_for_zones_alone():
     refused(whole(unpickle, tuple_of(text("../../etc/passwd"), number(1)), REDUCE))
 
 
-@pytest.mark.parametrize("key", [
-    "", ".", "..", "/etc/passwd", "../UTC", "Europe/../UTC", "UTC\0", "a.b/c", "Europe\\Berlin", "C:UTC", "~root", "x" * 40,
-    "a/b/c/d/e", "Ünix", "America", "zone.tab", "No/Such",
-])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../UTC",
+        "Europe/../UTC",
+        "UTC\0",
+        "a.b/c",
+        "Europe\\Berlin",
+        "C:UTC",
+        "~root",
+        "x" * 40,
+        "a/b/c/d/e",
+        "Ünix",
+        "America",
+        "zone.tab",
+        "No/Such",
+    ],
+)
 def test_a_zone_is_none_but_a_zone(key):
     unpickle = call("builtins", "getattr", name("zoneinfo", "ZoneInfo"), text("_unpickle"))
     refused(whole(unpickle, tuple_of(text(key), number(1)), REDUCE))
@@ -196,7 +296,9 @@ def test_persistent_ids_are_not_there():
 
 
 def test_every_opcode_that_is_not_there_says_so():
-    there = b"\x80\x95N\x88\x89KMJ\x8a\x8bG\x8cX\x8dUTCB\x8e\x96\x97\x98)\x85\x86\x87t]ae}su\x8f\x90\x91(012\x94qrhjc\x93R\x81\x92b."
+    there = (
+        b"\x80\x95N\x88\x89KMJ\x8a\x8bG\x8cX\x8dUTCB\x8e\x96\x97\x98)\x85\x86\x87t]ae}su\x8f\x90\x91(012\x94qrhjc\x93R\x81\x92b."
+    )
     for code in set(range(256)) - set(there):
         refused(bytes([code]) + b".", f"opcode 0x{code:x}")
 
@@ -217,21 +319,41 @@ def test_a_class_gets_no_state():
 def test_plain_values_get_no_state():
     state = dict_of(text("x"), number(1))
     for thing in (
-        NONE, EMPTY_LIST, EMPTY_DICT, EMPTY_SET, EMPTY_TUPLE, text("x"), number(1), MARK + FROZENSET,
-        call("datetime", "date", data(b"\7\344\1\1")), call("builtins", "set", EMPTY_LIST), call("builtins", "bytearray"),
-        call("decimal", "Decimal", text("1")), call("fractions", "Fraction", text("1")),
-        call("collections", "OrderedDict") + state + BUILD,     # it has no state, though it can be filled
+        NONE,
+        EMPTY_LIST,
+        EMPTY_DICT,
+        EMPTY_SET,
+        EMPTY_TUPLE,
+        text("x"),
+        number(1),
+        MARK + FROZENSET,
+        call("datetime", "date", data(b"\7\344\1\1")),
+        call("builtins", "set", EMPTY_LIST),
+        call("builtins", "bytearray"),
+        call("decimal", "Decimal", text("1")),
+        call("fractions", "Fraction", text("1")),
+        call("collections", "OrderedDict") + state + BUILD,  # it has no state, though it can be filled
         call("npipes", "PropertyBag") + tuple_of(NONE, dict_of(text("_values"), number(1))) + BUILD,
     ):
         refused(whole(thing, state, BUILD))
 
 
-@pytest.mark.parametrize("state", [
-    NONE, EMPTY_LIST, EMPTY_DICT, dict_of(text("int"), text("x")), dict_of(text("int"), number(-1)),
-    dict_of(text("int"), number(1 << 128)), dict_of(text("int"), number(1), text("hex"), text("x")),
-    dict_of(text("int"), number(1), text("is_safe"), number(7)), dict_of(text("int"), number(1), number(1), number(1)),
-    dict_of(text("int"), number(1), text("is_safe"), text("x")), tuple_of(NONE, dict_of(text("int"), number(1))),
-])
+@pytest.mark.parametrize(
+    "state",
+    [
+        NONE,
+        EMPTY_LIST,
+        EMPTY_DICT,
+        dict_of(text("int"), text("x")),
+        dict_of(text("int"), number(-1)),
+        dict_of(text("int"), number(1 << 128)),
+        dict_of(text("int"), number(1), text("hex"), text("x")),
+        dict_of(text("int"), number(1), text("is_safe"), number(7)),
+        dict_of(text("int"), number(1), number(1), number(1)),
+        dict_of(text("int"), number(1), text("is_safe"), text("x")),
+        tuple_of(NONE, dict_of(text("int"), number(1))),
+    ],
+)
 def test_a_uuid_is_a_uuid(state):
     refused(whole(name("uuid", "UUID"), EMPTY_TUPLE, NEWOBJ, state, BUILD))
 
@@ -251,65 +373,68 @@ def test_a_uuid_without_a_number_is_none():
 # ---- hostile arguments ---------------------------------------------------
 
 
-@pytest.mark.parametrize(("module", "attribute", "args"), [
-    ("builtins", "bytearray", [number(10**12)]),
-    ("builtins", "bytearray", [list_of(number(1))]),
-    ("builtins", "bytearray", [text("x"), text("rot13")]),
-    ("builtins", "set", [number(5)]),
-    ("builtins", "set", [text("abc")]),
-    ("builtins", "set", [call("builtins", "range", number(0), number(10**12), number(1))]),
-    ("builtins", "frozenset", [call("builtins", "range", number(0), number(10**12), number(1))]),
-    ("builtins", "set", []),
-    ("builtins", "range", [number(1), number(5), number(0)]),
-    ("builtins", "range", [number(1), number(5)]),
-    ("builtins", "range", [number(1), text("5"), number(1)]),
-    ("builtins", "slice", [EMPTY_LIST, NONE, NONE]),
-    ("builtins", "slice", [NONE]),
-    ("builtins", "complex", [text("1" * 100)]),
-    ("builtins", "complex", [number(1), number(10**400)]),
-    ("_codecs", "encode", [text("x"), text("rot13")]),
-    ("_codecs", "encode", [text("x"), text("idna")]),
-    ("_codecs", "encode", [text("€"), text("latin1")]),
-    ("_codecs", "encode", [text("x")]),
-    ("datetime", "date", [data(b"\0\0\1\1")]),
-    ("datetime", "date", [data(b"\xff\xff\1\1")]),
-    ("datetime", "date", [data(b"\7\344\2\36")]),
-    ("datetime", "date", [data(b"\7\344\1\0")]),
-    ("datetime", "date", [data(b"\7\344\1\xff")]),
-    ("datetime", "date", [data(b"\7\344\1")]),
-    ("datetime", "date", [text("\7\0\1\1")]),
-    ("datetime", "date", [number(1), number(1), number(1)]),
-    ("datetime", "date", [data(b"\7\344\1\1"), NONE]),
-    ("datetime", "time", [data(b"\x18\0\0\0\0\0")]),
-    ("datetime", "time", [data(b"\1\74\0\0\0\0")]),
-    ("datetime", "time", [data(b"\1\1\1\xff\xff\xff")]),
-    ("datetime", "time", [data(b"\1\1\1\1\1\1"), text("UTC")]),
-    ("datetime", "datetime", [data(b"\7\344\r\1\1\1\1\1\1\1")]),
-    ("datetime", "datetime", [data(b"\7\344\1\1\x18\1\1\1\1\1")]),
-    ("datetime", "datetime", [data(b"\7\344\1\1\1\1\1\1\1\1"), number(1)]),
-    ("datetime", "datetime", [data(b"\7\344\1\1\1\1\1\1\1\1"), NONE]),
-    ("datetime", "datetime", [data(b"\7\344\1\1\1\1\1\1\1\1"), NONE, NONE]),
-    ("datetime", "timedelta", [number(10**30), number(0), number(0)]),
-    ("datetime", "timedelta", [number(1)]),
-    ("datetime", "timedelta", [pickle.BINFLOAT + struct.pack(">d", float("nan")), number(0), number(0)]),
-    ("datetime", "timezone", [number(1)]),
-    ("datetime", "timezone", [call("datetime", "timedelta", number(2), number(0), number(0))]),
-    ("datetime", "timezone", [call("datetime", "timedelta", number(0), number(0), number(0)), number(1)]),
-    ("decimal", "Decimal", [text("x")]),
-    ("decimal", "Decimal", [text("1e" + "9" * 30)]),
-    ("decimal", "Decimal", [number(1)]),
-    ("decimal", "Decimal", [tuple_of(number(0), tuple_of(number(1)), number(10**18))]),
-    ("decimal", "Decimal", [text("1"), NONE]),
-    ("fractions", "Fraction", [text("1e1000000000")]),
-    ("fractions", "Fraction", [text("1/0")]),
-    ("fractions", "Fraction", [number(1), number(0)]),
-    ("fractions", "Fraction", [text("1" * 4301)]),
-    ("fractions", "Fraction", [number(10**5000), number(3)]),
-    ("fractions", "Fraction", [text("1.5")]),
-    ("fractions", "Fraction", [call("decimal", "Decimal", text("1e999999999"))]),
-    ("collections", "OrderedDict", [EMPTY_LIST]),
-    ("npipes", "PropertyBag", [data(b"")]),
-])
+@pytest.mark.parametrize(
+    ("module", "attribute", "args"),
+    [
+        ("builtins", "bytearray", [number(10**12)]),
+        ("builtins", "bytearray", [list_of(number(1))]),
+        ("builtins", "bytearray", [text("x"), text("rot13")]),
+        ("builtins", "set", [number(5)]),
+        ("builtins", "set", [text("abc")]),
+        ("builtins", "set", [call("builtins", "range", number(0), number(10**12), number(1))]),
+        ("builtins", "frozenset", [call("builtins", "range", number(0), number(10**12), number(1))]),
+        ("builtins", "set", []),
+        ("builtins", "range", [number(1), number(5), number(0)]),
+        ("builtins", "range", [number(1), number(5)]),
+        ("builtins", "range", [number(1), text("5"), number(1)]),
+        ("builtins", "slice", [EMPTY_LIST, NONE, NONE]),
+        ("builtins", "slice", [NONE]),
+        ("builtins", "complex", [text("1" * 100)]),
+        ("builtins", "complex", [number(1), number(10**400)]),
+        ("_codecs", "encode", [text("x"), text("rot13")]),
+        ("_codecs", "encode", [text("x"), text("idna")]),
+        ("_codecs", "encode", [text("€"), text("latin1")]),
+        ("_codecs", "encode", [text("x")]),
+        ("datetime", "date", [data(b"\0\0\1\1")]),
+        ("datetime", "date", [data(b"\xff\xff\1\1")]),
+        ("datetime", "date", [data(b"\7\344\2\36")]),
+        ("datetime", "date", [data(b"\7\344\1\0")]),
+        ("datetime", "date", [data(b"\7\344\1\xff")]),
+        ("datetime", "date", [data(b"\7\344\1")]),
+        ("datetime", "date", [text("\7\0\1\1")]),
+        ("datetime", "date", [number(1), number(1), number(1)]),
+        ("datetime", "date", [data(b"\7\344\1\1"), NONE]),
+        ("datetime", "time", [data(b"\x18\0\0\0\0\0")]),
+        ("datetime", "time", [data(b"\1\74\0\0\0\0")]),
+        ("datetime", "time", [data(b"\1\1\1\xff\xff\xff")]),
+        ("datetime", "time", [data(b"\1\1\1\1\1\1"), text("UTC")]),
+        ("datetime", "datetime", [data(b"\7\344\r\1\1\1\1\1\1\1")]),
+        ("datetime", "datetime", [data(b"\7\344\1\1\x18\1\1\1\1\1")]),
+        ("datetime", "datetime", [data(b"\7\344\1\1\1\1\1\1\1\1"), number(1)]),
+        ("datetime", "datetime", [data(b"\7\344\1\1\1\1\1\1\1\1"), NONE]),
+        ("datetime", "datetime", [data(b"\7\344\1\1\1\1\1\1\1\1"), NONE, NONE]),
+        ("datetime", "timedelta", [number(10**30), number(0), number(0)]),
+        ("datetime", "timedelta", [number(1)]),
+        ("datetime", "timedelta", [pickle.BINFLOAT + struct.pack(">d", float("nan")), number(0), number(0)]),
+        ("datetime", "timezone", [number(1)]),
+        ("datetime", "timezone", [call("datetime", "timedelta", number(2), number(0), number(0))]),
+        ("datetime", "timezone", [call("datetime", "timedelta", number(0), number(0), number(0)), number(1)]),
+        ("decimal", "Decimal", [text("x")]),
+        ("decimal", "Decimal", [text("1e" + "9" * 30)]),
+        ("decimal", "Decimal", [number(1)]),
+        ("decimal", "Decimal", [tuple_of(number(0), tuple_of(number(1)), number(10**18))]),
+        ("decimal", "Decimal", [text("1"), NONE]),
+        ("fractions", "Fraction", [text("1e1000000000")]),
+        ("fractions", "Fraction", [text("1/0")]),
+        ("fractions", "Fraction", [number(1), number(0)]),
+        ("fractions", "Fraction", [text("1" * 4301)]),
+        ("fractions", "Fraction", [number(10**5000), number(3)]),
+        ("fractions", "Fraction", [text("1.5")]),
+        ("fractions", "Fraction", [call("decimal", "Decimal", text("1e999999999"))]),
+        ("collections", "OrderedDict", [EMPTY_LIST]),
+        ("npipes", "PropertyBag", [data(b"")]),
+    ],
+)
 def test_what_pickle_would_not_write_is_not_read(module, attribute, args):
     refused(whole(call(module, attribute, *args)))
 
@@ -389,9 +514,17 @@ def test_containers_take_only_what_theirs_opcodes_give():
 def test_a_name_is_no_value():
     getattr_ = name("builtins", "getattr")
     for payload in (
-        getattr_, list_of(getattr_), tuple_of(getattr_), getattr_ + TUPLE1, dict_of(text("x"), getattr_),
-        dict_of(getattr_, NONE), EMPTY_SET + MARK + getattr_ + ADDITEMS, MARK + getattr_ + FROZENSET,
-        EMPTY_LIST + getattr_ + APPEND, EMPTY_DICT + NONE + getattr_ + SETITEM, getattr_ + DUP + TUPLE2,
+        getattr_,
+        list_of(getattr_),
+        tuple_of(getattr_),
+        getattr_ + TUPLE1,
+        dict_of(text("x"), getattr_),
+        dict_of(getattr_, NONE),
+        EMPTY_SET + MARK + getattr_ + ADDITEMS,
+        MARK + getattr_ + FROZENSET,
+        EMPTY_LIST + getattr_ + APPEND,
+        EMPTY_DICT + NONE + getattr_ + SETITEM,
+        getattr_ + DUP + TUPLE2,
     ):
         refused(whole(payload), "not a value")
 
@@ -462,7 +595,22 @@ def test_a_length_is_believed_as_far_as_there_are_bytes(size):
 
 
 def test_every_cut_off_payload_is_refused():
-    value = [1, -5, 70000, 2**80, 1.5, "x", "ü" * 300, b"y" * 300, bytearray(5), (1, 2, 3, 4), {1: {2}}, frozenset([3]), None, True]
+    value = [
+        1,
+        -5,
+        70000,
+        2**80,
+        1.5,
+        "x",
+        "ü" * 300,
+        b"y" * 300,
+        bytearray(5),
+        (1, 2, 3, 4),
+        {1: {2}},
+        frozenset([3]),
+        None,
+        True,
+    ]
     for protocol in range(2, 6):
         whole_one = pickle.dumps(value, protocol)
         assert npipes.loads(whole_one) == value

@@ -32,7 +32,7 @@ def test_a_buffer_travels_beside_the_payload():
     data, buffers = apart({"x": pickle.PickleBuffer(array), "y": 1})
     assert [bytes(b) for b in buffers] == [b"abc"] and b"abc" not in data
     got = npipes.loads(data, [memoryview(b) for b in buffers])
-    assert got["y"] == 1 and got["x"].obj is array      # it is the buffer, not a copy of it
+    assert got["y"] == 1 and got["x"].obj is array  # it is the buffer, not a copy of it
     assert npipes.loads(data, iter([b"xyz"]))["x"] == b"xyz"
 
 

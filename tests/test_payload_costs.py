@@ -9,8 +9,22 @@ import threading
 import time
 from pathlib import Path
 from pickle import (
-    ADDITEMS, APPEND, DUP, EMPTY_DICT, EMPTY_LIST, EMPTY_SET, EMPTY_TUPLE, FROZENSET, MARK, MEMOIZE, NEWOBJ, NONE, POP, SETITEM,
-    TUPLE1, TUPLE2,
+    ADDITEMS,
+    APPEND,
+    DUP,
+    EMPTY_DICT,
+    EMPTY_LIST,
+    EMPTY_SET,
+    EMPTY_TUPLE,
+    FROZENSET,
+    MARK,
+    MEMOIZE,
+    NEWOBJ,
+    NONE,
+    POP,
+    SETITEM,
+    TUPLE1,
+    TUPLE2,
 )
 
 import pytest
@@ -27,13 +41,17 @@ TESTS = str(Path(__file__).parent)
 DEEP = 1_000_000
 
 
-@pytest.mark.parametrize(("begin", "each", "end"), [
-    (EMPTY_TUPLE, TUPLE1, b""),
-    (MARK * DEEP, pickle.TUPLE, b""),
-    (EMPTY_TUPLE, DUP + TUPLE2, b""),
-    (MARK * DEEP, FROZENSET, b""),
-    (EMPTY_LIST + MARK * DEEP, pickle.TUPLE, APPEND),
-], ids=["tuple1", "tuple", "shared", "frozenset", "in-a-list"])
+@pytest.mark.parametrize(
+    ("begin", "each", "end"),
+    [
+        (EMPTY_TUPLE, TUPLE1, b""),
+        (MARK * DEEP, pickle.TUPLE, b""),
+        (EMPTY_TUPLE, DUP + TUPLE2, b""),
+        (MARK * DEEP, FROZENSET, b""),
+        (EMPTY_LIST + MARK * DEEP, pickle.TUPLE, APPEND),
+    ],
+    ids=["tuple1", "tuple", "shared", "frozenset", "in-a-list"],
+)
 def test_deep_tuples_are_refused(begin, each, end):
     """hash() of one that is a million deep overflows the stack of C."""
     refused(whole(begin, each * DEEP, end), "nested more than 1000 deep")
@@ -110,7 +128,7 @@ def test_a_key_is_not_hashed_for_ever():
         EMPTY_DICT + doubled_sets(40) + NONE + SETITEM,
     ):
         refused(whole(payload), "more work")
-    value = npipes.loads(whole(doubled(60)))        # as a value it is small
+    value = npipes.loads(whole(doubled(60)))  # as a value it is small
     assert len(value) == 2 and value[0] is value[1]
 
 
@@ -121,16 +139,20 @@ def test_one_large_number_is_not_hashed_again_and_again():
     refused(whole(digits, put(0), POP, (EMPTY_DICT + get(0) + NONE + SETITEM + POP) * 100_000, NONE), "more work")
 
 
-PRIME = 2**61 - 1       # hash() of an int is its remainder
+PRIME = 2**61 - 1  # hash() of an int is its remainder
 
 
-@pytest.mark.parametrize("make", [
-    lambda numbers: {n: None for n in numbers},
-    set,
-    frozenset,
-    lambda numbers: {(n, 1): None for n in numbers},
-    lambda numbers: {float(n): None for n in numbers},
-], ids=["dict", "set", "frozenset", "tuples", "floats"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda numbers: {n: None for n in numbers},
+        set,
+        frozenset,
+        lambda numbers: {(n, 1): None for n in numbers},
+        lambda numbers: {float(n): None for n in numbers},
+    ],
+    ids=["dict", "set", "frozenset", "tuples", "floats"],
+)
 def test_keys_that_all_have_one_hash_are_refused(make):
     few = make([n * PRIME for n in range(1, 100)])
     assert npipes.loads(npipes.dumps(few)) == few
@@ -182,18 +204,22 @@ def meeting_numbers(bits, filled):
     return found
 
 
-@pytest.mark.parametrize("value", [
-    {n: None for n in range(100_000)},
-    {n * 1024: None for n in range(100_000)},
-    {float(n): n for n in range(50_000)},
-    {(n, n + 1): (n,) for n in range(50_000)},
-    {-n for n in range(100_000)},
-    set(range(0, 1 << 40, 1 << 22)),
-    {(0, 0, "x" * 50, n) for n in range(10_000)},
-    {n: {m: {k} for k, m in enumerate(range(200))} for n in range(200)},
-    {2**n for n in range(600)},
-    [{(n, str(n), (n, n)): n for n in range(20)} for _ in range(2000)],
-], ids=range(10))
+@pytest.mark.parametrize(
+    "value",
+    [
+        {n: None for n in range(100_000)},
+        {n * 1024: None for n in range(100_000)},
+        {float(n): n for n in range(50_000)},
+        {(n, n + 1): (n,) for n in range(50_000)},
+        {-n for n in range(100_000)},
+        set(range(0, 1 << 40, 1 << 22)),
+        {(0, 0, "x" * 50, n) for n in range(10_000)},
+        {n: {m: {k} for k, m in enumerate(range(200))} for n in range(200)},
+        {2**n for n in range(600)},
+        [{(n, str(n), (n, n)): n for n in range(20)} for _ in range(2000)],
+    ],
+    ids=range(10),
+)
 def test_keys_of_honest_payloads_are_few_enough(value):
     assert npipes.loads(npipes.dumps(value)) == value
 
@@ -231,7 +257,8 @@ def test_a_large_payload_can_be_interrupted():
 @linux_only
 def test_memory_is_bounded_by_the_payload():
     """In a process that has no more than it needs: what asks for more ends with another error."""
-    run_python("""
+    run_python(
+        """
         import resource, struct, pickle, npipes
         from pickles import call, data, get, list_of, number, put, text, whole
         payloads = [
@@ -257,13 +284,28 @@ def test_memory_is_bounded_by_the_payload():
                 pass
             else:
                 raise AssertionError(payload[:50])
-    """.replace("import resource", f"import sys; sys.path.insert(0, {TESTS!r})\n        import resource"))
+    """.replace("import resource", f"import sys; sys.path.insert(0, {TESTS!r})\n        import resource")
+    )
 
 
-@pytest.mark.parametrize("unit", [
-    EMPTY_SET, EMPTY_DICT, EMPTY_LIST, MARK, NONE, DUP, TUPLE1 + POP + EMPTY_TUPLE, MEMOIZE,
-    b"ccollections\nOrderedDict\n)R", b"K\1", b"\x8f(K\1\x90", b"}K\1NsN", b"\x8a\x09" + b"\1" * 9,
-])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        EMPTY_SET,
+        EMPTY_DICT,
+        EMPTY_LIST,
+        MARK,
+        NONE,
+        DUP,
+        TUPLE1 + POP + EMPTY_TUPLE,
+        MEMOIZE,
+        b"ccollections\nOrderedDict\n)R",
+        b"K\1",
+        b"\x8f(K\1\x90",
+        b"}K\1NsN",
+        b"\x8a\x09" + b"\1" * 9,
+    ],
+)
 def test_memory_grows_with_the_payload(unit):
     import tracemalloc
 

@@ -15,14 +15,41 @@ import npipes
 from npipes import plain
 
 quick = settings(deadline=None, max_examples=250)
-LONGEST = 5.0       # seconds, for payloads of at most some KiB; most take microseconds
+LONGEST = 5.0  # seconds, for payloads of at most some KiB; most take microseconds
 
 modules = st.sampled_from([*plain._MODULES, "os", "sys", "copyreg", __name__, ""])
-names = st.sampled_from([
-    "set", "frozenset", "bytearray", "complex", "range", "xrange", "slice", "getattr", "encode", "OrderedDict", "date", "time",
-    "datetime", "timedelta", "timezone", "Decimal", "Fraction", "PropertyBag", "UUID", "ZoneInfo", "ZoneInfo._unpickle",
-    "system", "eval", "modules", "_reconstructor", "canary", "canary.__globals__", "",
-])
+names = st.sampled_from(
+    [
+        "set",
+        "frozenset",
+        "bytearray",
+        "complex",
+        "range",
+        "xrange",
+        "slice",
+        "getattr",
+        "encode",
+        "OrderedDict",
+        "date",
+        "time",
+        "datetime",
+        "timedelta",
+        "timezone",
+        "Decimal",
+        "Fraction",
+        "PropertyBag",
+        "UUID",
+        "ZoneInfo",
+        "ZoneInfo._unpickle",
+        "system",
+        "eval",
+        "modules",
+        "_reconstructor",
+        "canary",
+        "canary.__globals__",
+        "",
+    ]
+)
 small = st.integers(0, 8)
 sizes = small | st.sampled_from([255, 65535, 2**31 - 1, 2**31, 2**32 - 1])
 long_sizes = sizes | st.sampled_from([2**40, 2**63 - 1, 2**64 - 1])
@@ -36,18 +63,27 @@ arguments = st.one_of(
     st.builds(pickles.name, modules, names),
 )
 counted = st.one_of(
-    st.builds(lambda op, n: op + n.to_bytes(1, "little"), st.sampled_from([b"q", b"h", b"K", b"\x8a", b"C", b"\x8c", b"U"]), small),
+    st.builds(
+        lambda op, n: op + n.to_bytes(1, "little"), st.sampled_from([b"q", b"h", b"K", b"\x8a", b"C", b"\x8c", b"U"]), small
+    ),
     st.builds(lambda op, n: op + n.to_bytes(4, "little"), st.sampled_from([b"r", b"j", b"J", b"\x8b", b"X", b"B", b"T"]), sizes),
     st.builds(lambda op, n: op + n.to_bytes(8, "little"), st.sampled_from([b"\x95", b"\x96", b"\x8d", b"\x8e"]), long_sizes),
 )
-calls = st.sampled_from([
-    pickle.TUPLE1 + pickle.REDUCE, pickle.TUPLE2 + pickle.REDUCE, pickle.TUPLE3 + pickle.REDUCE, pickle.TUPLE + pickle.REDUCE,
-    pickle.EMPTY_TUPLE + pickle.REDUCE, pickle.EMPTY_TUPLE + pickle.NEWOBJ,
-    pickle.EMPTY_TUPLE + pickle.EMPTY_DICT + pickle.NEWOBJ_EX, pickle.BUILD,
-])
-opcodes = st.integers(0, 255).map(lambda code: bytes([code])) | st.sampled_from(list(b"RbsaeutN]}()012\x85\x86\x87\x94\x81\x90\x91")).map(
-    lambda code: bytes([code])
+calls = st.sampled_from(
+    [
+        pickle.TUPLE1 + pickle.REDUCE,
+        pickle.TUPLE2 + pickle.REDUCE,
+        pickle.TUPLE3 + pickle.REDUCE,
+        pickle.TUPLE + pickle.REDUCE,
+        pickle.EMPTY_TUPLE + pickle.REDUCE,
+        pickle.EMPTY_TUPLE + pickle.NEWOBJ,
+        pickle.EMPTY_TUPLE + pickle.EMPTY_DICT + pickle.NEWOBJ_EX,
+        pickle.BUILD,
+    ]
 )
+opcodes = st.integers(0, 255).map(lambda code: bytes([code])) | st.sampled_from(
+    list(b"RbsaeutN]}()012\x85\x86\x87\x94\x81\x90\x91")
+).map(lambda code: bytes([code]))
 programs = st.lists(arguments | counted | calls | opcodes, max_size=40).map(lambda parts: b"\x80\5" + b"".join(parts) + b".")
 
 
@@ -107,11 +143,11 @@ def test_changed_pickles_are_read_or_refused(value, draw):
         elif change == "set":
             payload[at] = draw.draw(st.integers(0, 255))
         elif change == "remove":
-            del payload[at:at + draw.draw(st.integers(1, 8))]
+            del payload[at : at + draw.draw(st.integers(1, 8))]
         elif change == "insert":
             payload[at:at] = draw.draw(arguments | counted | calls | opcodes)
         elif change == "repeat":
-            payload[at:at] = payload[at:at + draw.draw(st.integers(1, 16))]
+            payload[at:at] = payload[at : at + draw.draw(st.integers(1, 16))]
         else:
             del payload[at:]
         payload = payload or bytearray(b".")
@@ -137,8 +173,11 @@ def test_what_is_read_is_what_pickle_reads(payload):
 def test_random_programs_with_buffers_and_classes(payload, buffers):
     read(payload, buffers=buffers)
     with_a_class = payload.replace(pickles.name("decimal", "Decimal"), pickles.name(__name__, "Wrapped"))
-    read(with_a_class.replace(pickles.name("fractions", "Fraction"), pickles.name(__name__, "wrap")),
-         allow=[Wrapped, f"{__name__}.wrap"], buffers=buffers)
+    read(
+        with_a_class.replace(pickles.name("fractions", "Fraction"), pickles.name(__name__, "wrap")),
+        allow=[Wrapped, f"{__name__}.wrap"],
+        buffers=buffers,
+    )
     assert vars(Wrapped).keys() == BEFORE
 
 

@@ -64,8 +64,15 @@ def test_identity_within_a_value_stays():
 
 
 def test_large_values_come_back():
-    value = {"list": list(range(100_000)), "text": "ü" * 300_000, "bytes": bytes(300_000), "array": bytearray(300_000),
-             "number": 1 << 1_000_000, "mapping": {str(i): i for i in range(50_000)}, "set": set(range(50_000))}
+    value = {
+        "list": list(range(100_000)),
+        "text": "ü" * 300_000,
+        "bytes": bytes(300_000),
+        "array": bytearray(300_000),
+        "number": 1 << 1_000_000,
+        "mapping": {str(i): i for i in range(50_000)},
+        "set": set(range(50_000)),
+    }
     for protocol in (2, 4, 5):
         assert npipes.loads(pickle.dumps(value, protocol)) == value
 

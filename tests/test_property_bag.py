@@ -84,8 +84,12 @@ def test_it_is_a_mapping(bag):
 def test_names_are_text(bag, name):
     before = dict(bag)
     for change in (
-        lambda: bag.__setitem__(name, 1), lambda: bag.write_property(name, 1), lambda: bag.write_property(name, 1, 1),
-        lambda: bag.read_property(name), lambda: bag.update({name: 1}), lambda: bag.setdefault(name, 1),
+        lambda: bag.__setitem__(name, 1),
+        lambda: bag.write_property(name, 1),
+        lambda: bag.write_property(name, 1, 1),
+        lambda: bag.read_property(name),
+        lambda: bag.update({name: 1}),
+        lambda: bag.setdefault(name, 1),
     ):
         with pytest.raises(TypeError, match="name of a property must be a str") as caught:
             change()
@@ -115,11 +119,23 @@ def test_contents_are_a_pickled_dict(bag):
     assert PropertyBag(npipes.dumps(bag)) == bag
 
 
-@pytest.mark.parametrize("contents", [
-    b"", b"x", b"\x80\5}", npipes.dumps([1]), npipes.dumps(None), npipes.dumps({1: 1}), npipes.dumps({"a": 1, None: 2}),
-    npipes.dumps(collections.OrderedDict(a=1)), npipes.dumps({"a": Custom()}), npipes.dumps({"a": 1}) + b"x",
-    npipes.dumps({b"a": 1}), b"\x80\5cos\nsystem\n(X\2\0\0\0lst R.",
-])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"",
+        b"x",
+        b"\x80\5}",
+        npipes.dumps([1]),
+        npipes.dumps(None),
+        npipes.dumps({1: 1}),
+        npipes.dumps({"a": 1, None: 2}),
+        npipes.dumps(collections.OrderedDict(a=1)),
+        npipes.dumps({"a": Custom()}),
+        npipes.dumps({"a": 1}) + b"x",
+        npipes.dumps({b"a": 1}),
+        b"\x80\5cos\nsystem\n(X\2\0\0\0lst R.",
+    ],
+)
 def test_bad_contents_leave_the_bag_as_it_was(bag, contents):
     before = dict(bag)
     with pytest.raises(npipes.UnsafePayloadError):

@@ -150,8 +150,7 @@ MARKS = {
     "pytest-asyncio": ("pytestmark = pytest.mark.asyncio", "asyncio_mode = strict"),
     "pytest-asyncio, auto": ("", "asyncio_mode = auto"),
     "anyio": (
-        "pytestmark = pytest.mark.anyio\n\n"
-        "    @pytest.fixture\n    def anyio_backend():\n        return 'asyncio'",
+        "pytestmark = pytest.mark.anyio\n\n    @pytest.fixture\n    def anyio_backend():\n        return 'asyncio'",
         "asyncio_mode = strict",
     ),
 }
@@ -168,9 +167,7 @@ def test_asynchronous_tests_with(kind, run):
 
 def test_an_asynchronous_server_that_is_open_is_named(run):
     mark, ini = MARKS["pytest-asyncio"]
-    result = run(
-        ASYNCHRONOUS.format(mark=mark), "-k", "not_closed", ini=ini + "\nnpipes_leak_check = false"
-    )
+    result = run(ASYNCHRONOUS.format(mark=mark), "-k", "not_closed", ini=ini + "\nnpipes_leak_check = false")
     result.assert_outcomes(passed=1, errors=1, deselected=4)
     result.stdout.fnmatch_lines(["*npipes.aio.Server*was not closed: enter it with async with*"])
 

@@ -19,8 +19,7 @@ KERNEL = 4 << 20
 
 def test_without_continuous_read_messages_come_when_they_are_asked_for(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, continuous_read=False,
-                   **log.handlers("on_connected", "on_message"))
+    server = serve(free_threading_events=free, continuous_read=False, **log.handlers("on_connected", "on_message"))
     client = connect(server)
     ((conn,),) = log.wait("on_connected")
     for i in range(6):
@@ -33,12 +32,18 @@ def test_without_continuous_read_messages_come_when_they_are_asked_for(serve, co
     conn.read()
     log.wait("on_message", 3)
     for _ in range(4):
-        conn.read("later")      # one more than there are messages
+        conn.read("later")  # one more than there are messages
     log.wait("on_message", 6)
     client.send(b"6")
     assert [(data, cookie) for _, data, cookie in log.wait("on_message", 7)] == [
-        (b"0", "first"), (b"1", "second"), (b"2", None), (b"3", "later"), (b"4", "later"),
-        (b"5", "later"), (b"6", "later")]
+        (b"0", "first"),
+        (b"1", "second"),
+        (b"2", None),
+        (b"3", "later"),
+        (b"4", "later"),
+        (b"5", "later"),
+        (b"6", "later"),
+    ]
 
 
 def test_a_handler_reads_the_next_message_when_it_is_done_with_one(serve, connect, free):
@@ -48,8 +53,9 @@ def test_a_handler_reads_the_next_message_when_it_is_done_with_one(serve, connec
         log.add("on_message", data, cookie)
         conn.read(cookie + 1)
 
-    server = serve(free_threading_events=free, continuous_read=False, on_message=on_message,
-                   on_connected=lambda conn: conn.read(0))
+    server = serve(
+        free_threading_events=free, continuous_read=False, on_message=on_message, on_connected=lambda conn: conn.read(0)
+    )
     client = connect(server)
     for i in range(100):
         client.send(b"%d" % i * (i * 50 + 1))
@@ -59,8 +65,7 @@ def test_a_handler_reads_the_next_message_when_it_is_done_with_one(serve, connec
 
 def test_what_is_not_asked_for_is_not_taken_from_the_peer(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, continuous_read=False,
-                   **log.handlers("on_connected"))
+    server = serve(free_threading_events=free, continuous_read=False, **log.handlers("on_connected"))
     client = Client(server)
     sent = [0]
 
@@ -93,8 +98,11 @@ def test_what_is_not_asked_for_is_not_taken_from_the_peer(serve, free):
 
 def test_messages_of_a_client_that_left_can_still_be_read(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, continuous_read=False,
-                   **log.handlers("on_connected", "on_message", "on_disconnected", "on_error"))
+    server = serve(
+        free_threading_events=free,
+        continuous_read=False,
+        **log.handlers("on_connected", "on_message", "on_disconnected", "on_error"),
+    )
     with Client(server) as client:
         ((conn,),) = log.wait("on_connected")
         for i in range(5):
@@ -115,9 +123,12 @@ def test_messages_of_a_client_that_left_can_still_be_read(serve, free):
 
 def test_an_orderly_end_while_a_read_waits_is_no_error(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, continuous_read=False,
-                   on_connected=lambda conn: (conn.read("unanswered"), log.add("on_connected")),
-                   **log.handlers("on_message", "on_disconnected", "on_error"))
+    server = serve(
+        free_threading_events=free,
+        continuous_read=False,
+        on_connected=lambda conn: (conn.read("unanswered"), log.add("on_connected")),
+        **log.handlers("on_message", "on_disconnected", "on_error"),
+    )
     with Client(server):
         log.wait("on_connected")
     ((conn,),) = log.wait("on_disconnected")

@@ -123,15 +123,14 @@ def test_stop_from_another_thread_ends_run(pipe_name, free):
     returned = False
     while not returned:
         log = Log()
-        server = npipes.Server(pipe_name, free_threading_events=free,
-                               **log.handlers("on_connected", "on_disconnected"))
+        server = npipes.Server(pipe_name, free_threading_events=free, **log.handlers("on_connected", "on_disconnected"))
         with server:
             thread = threading.Thread(target=stopper)
             thread.start()
             try:
                 server.run()
                 returned = True
-            except RuntimeError as error:       # too late: it was stopped before
+            except RuntimeError as error:  # too late: it was stopped before
                 assert "not running" in str(error) and free
             thread.join(TIMEOUT)
     assert log.names() == ["on_connected", "on_disconnected", "stopped"]
@@ -174,7 +173,7 @@ def test_only_one_thread_may_be_inside(server):
     server.quit()
     thread.join(TIMEOUT)
     assert not thread.is_alive()
-    server.run(timeout=0)       # free again
+    server.run(timeout=0)  # free again
 
 
 def test_threads_may_take_turns(server):
@@ -211,7 +210,7 @@ def test_dispatch_with_a_timeout_waits_for_something(server):
         pass
     assert 0.1 <= seconds(server.dispatch, timeout=0.1) < 5
     with Client(server) as client:
-        assert server.dispatch(timeout=TIMEOUT) >= 1        # connected
+        assert server.dispatch(timeout=TIMEOUT) >= 1  # connected
         client.send(b"x")
         assert server.dispatch(timeout=None) >= 1
         assert client.receive() == b"x"

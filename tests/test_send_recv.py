@@ -159,10 +159,18 @@ def test_ends_of_a_one_way_pipe():
             w.recv()
 
 
-@pytest.mark.parametrize("wrong", [
-    lambda a: a.send(), lambda a: a.send(1, 2), lambda a: a.send(1, timeout=-1), lambda a: a.send(1, timeout="x"),
-    lambda a: a.recv(5), lambda a: a.recv(timeout=-1), lambda a: a.recv(wait=1),
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda a: a.send(),
+        lambda a: a.send(1, 2),
+        lambda a: a.send(1, timeout=-1),
+        lambda a: a.send(1, timeout="x"),
+        lambda a: a.recv(5),
+        lambda a: a.recv(timeout=-1),
+        lambda a: a.recv(wait=1),
+    ],
+)
 def test_wrong_arguments_are_refused(ends, wrong):
     a, b = ends
     with pytest.raises((TypeError, ValueError)):

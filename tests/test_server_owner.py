@@ -11,9 +11,7 @@ import npipes
 
 NOBODY = 65534
 
-root_only = pytest.mark.skipif(
-    not WINDOWS and os.getuid() != 0, reason="only root can be another user"
-)
+root_only = pytest.mark.skipif(not WINDOWS and os.getuid() != 0, reason="only root can be another user")
 
 FOREIGN = """
     import os, sys

@@ -70,6 +70,7 @@ def test_a_signal_raised_in_another_thread_reaches_a_handler_of_run(server):
     log = Log()
     old = signal.signal(signal.SIGINT, lambda *_: (log.add("signal"), server.quit()))
     try:
+
         def raiser():
             signal.raise_signal(signal.SIGINT)
             client.send(b"x")
@@ -99,9 +100,7 @@ def test_other_threads_signals_do_not_end_the_wait_early(server):
     """A signal with a handler that does nothing leaves the timeout alone."""
     old = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        timers = [threading.Timer(i / 50, signal.pthread_kill,
-                                  [threading.main_thread().ident, signal.SIGUSR1])
-                  for i in range(5)]
+        timers = [threading.Timer(i / 50, signal.pthread_kill, [threading.main_thread().ident, signal.SIGUSR1]) for i in range(5)]
         for timer in timers:
             timer.start()
         assert seconds(server.run, timeout=0.3) >= 0.3

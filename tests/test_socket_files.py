@@ -83,9 +83,9 @@ def test_the_live_socket_of_another_program_is_never_touched(pipe_name, path, li
                 npipes.Server(pipe_name).start()
         if listening:
             other.setblocking(False)
-            with pytest.raises(BlockingIOError):    # and was not even called
+            with pytest.raises(BlockingIOError):  # and was not even called
                 other.accept()
-    with npipes.Server(pipe_name):      # now it is stale
+    with npipes.Server(pipe_name):  # now it is stale
         pass
 
 

@@ -60,10 +60,10 @@ def test_multiprocessing_of_every_python_is_a_client(serve, free, version):
     if not python:
         pytest.skip(f"no Python {version} on this machine")
     log = Log()
-    server = serve(free_threading_events=free, on_message=echo,
-                   **log.handlers("on_disconnected", "on_error"))
-    done = subprocess.run([python, "-c", CONVERSATION, server.address, FAMILY], timeout=60,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    server = serve(free_threading_events=free, on_message=echo, **log.handlers("on_disconnected", "on_error"))
+    done = subprocess.run(
+        [python, "-c", CONVERSATION, server.address, FAMILY], timeout=60, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     ((conn,),) = log.wait("on_disconnected")
     assert conn.error is None and not log.of("on_error")
@@ -141,8 +141,9 @@ def test_socat_is_a_client_in_byte_mode(serve):
     if not socat:
         pytest.skip("no socat on this machine")
     server = serve(mode="byte", on_message=lambda conn, data, cookie: conn.write(data.upper()))
-    done = subprocess.run([socat, "-t5", "-", f"UNIX-CONNECT:{server.address}"],
-                          input=b"hello from a shell\n", capture_output=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        [socat, "-t5", "-", f"UNIX-CONNECT:{server.address}"], input=b"hello from a shell\n", capture_output=True, timeout=TIMEOUT
+    )
     assert done.stdout == b"HELLO FROM A SHELL\n"
 
 
@@ -152,8 +153,12 @@ def test_socat_is_a_client_in_message_mode_when_it_frames(serve):
     if not socat:
         pytest.skip("no socat on this machine")
     server = serve(on_message=echo)
-    done = subprocess.run([socat, "-t5", "-", f"UNIX-CONNECT:{server.address}"],
-                          input=b"\0\0\0\5hello\0\0\0\2ab", capture_output=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        [socat, "-t5", "-", f"UNIX-CONNECT:{server.address}"],
+        input=b"\0\0\0\5hello\0\0\0\2ab",
+        capture_output=True,
+        timeout=TIMEOUT,
+    )
     assert done.stdout == b"\0\0\0\5hello\0\0\0\2ab"
 
 
@@ -211,15 +216,15 @@ def win32():
     """pywin32's modules (win32file, win32pipe, win32con)."""
     if not WINDOWS:
         pytest.skip("pywin32 is Windows's")
-    return tuple(pytest.importorskip(name, reason="no pywin32")
-                 for name in ("win32file", "win32pipe", "win32con"))
+    return tuple(pytest.importorskip(name, reason="no pywin32") for name in ("win32file", "win32pipe", "win32con"))
 
 
 def open_with_pywin32(win32, address):
     win32file, win32pipe, win32con = win32
     win32pipe.WaitNamedPipe(address, 5000)
-    handle = win32file.CreateFile(address, win32con.GENERIC_READ | win32con.GENERIC_WRITE, 0, None,
-                                  win32con.OPEN_EXISTING, 0, None)
+    handle = win32file.CreateFile(
+        address, win32con.GENERIC_READ | win32con.GENERIC_WRITE, 0, None, win32con.OPEN_EXISTING, 0, None
+    )
     win32pipe.SetNamedPipeHandleState(handle, win32pipe.PIPE_READMODE_MESSAGE, None, None)
     return handle
 

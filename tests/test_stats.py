@@ -1,6 +1,5 @@
 """The counters of a server."""
 
-
 from support import (
     Client,
     Log,
@@ -14,8 +13,7 @@ import npipes
 
 def test_stats_count_payloads(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, on_message=echo,
-                   **log.handlers("on_sent", "on_disconnected"))
+    server = serve(free_threading_events=free, on_message=echo, **log.handlers("on_sent", "on_disconnected"))
     assert isinstance(server.stats, npipes.Stats)
     assert server.stats[:7] == (0,) * 7
     with Client(server) as client:
@@ -38,4 +36,4 @@ def test_a_server_that_runs_again_counts_anew(pipe_name):
         with running(server), Client(server) as client:
             client.request(b"x")
             assert server.stats.messages_in == 1
-        assert server.stats.messages_in == 1        # of the last run
+        assert server.stats.messages_in == 1  # of the last run

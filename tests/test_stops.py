@@ -13,8 +13,7 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize("way", ["thread", "handler", "del", "aio-close", "aio-closed-loop",
-                                 "aio-dropped"])
+@pytest.mark.parametrize("way", ["thread", "handler", "del", "aio-close", "aio-closed-loop", "aio-dropped"])
 def test_a_stop_amid_traffic_ends_every_connection_and_write_once(way):
     tests = Path(__file__).resolve().parent
     count = 10 if is_wine() else 30

@@ -13,8 +13,15 @@ STRESS = Path(__file__).resolve().parent / "stress"
 
 
 def run(program, *args):
-    return subprocess.run([sys.executable, str(STRESS / program), *args], env=child_environment(), text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=110)
+    return subprocess.run(
+        [sys.executable, str(STRESS / program), *args],
+        env=child_environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=110,
+    )
 
 
 def test_a_soak_finds_nothing():
@@ -25,8 +32,7 @@ def test_a_soak_finds_nothing():
 
 def test_clients_that_never_read_do_not_hold_up_broadcasts():
     # Who is held up by one of them waits for ever; the rest is how busy the machine is.
-    done = run("broadcast.py", "--clients", "40", "--stalled", "10", "--messages", "60", "--rounds", "1",
-               "--slack", "3000")
+    done = run("broadcast.py", "--clients", "40", "--stalled", "10", "--messages", "60", "--rounds", "1", "--slack", "3000")
     assert done.returncode == 0, done.stdout
 
 
@@ -51,11 +57,11 @@ def _copy(numbers):
 
 
 @pytest.mark.parametrize(
-    "case", ["clients", "abandoned_clients", "manager", "listener", "aio", "servers", "dropped_servers", "stops"])
+    "case", ["clients", "abandoned_clients", "manager", "listener", "aio", "servers", "dropped_servers", "stops"]
+)
 def test_connections_servers_and_stops_leave_nothing(case):
     connections, servers, stops = (40, 4, 6) if is_wine() else (200, 20, 30)
-    done = run("leaks.py", "--here", "--connections", str(connections), "--servers", str(servers),
-               "--stops", str(stops), case)
+    done = run("leaks.py", "--here", "--connections", str(connections), "--servers", str(servers), "--stops", str(stops), case)
     assert done.returncode == 0, done.stdout
     assert f"{case}: " in done.stdout
 
@@ -82,6 +88,13 @@ def leaky(count):
 leaks.leaky = leaky
 sys.exit(leaks.run_case("leaky", 40))
 """
-    done = subprocess.run([sys.executable, "-c", program], env=child_environment(), text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=child_environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+    )
     assert done.returncode == 1 and "LEAKS" in done.stdout, done.stdout

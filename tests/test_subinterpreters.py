@@ -38,7 +38,7 @@ def run_inside(code, **values):
     code = f"import sys\nsys.path[:] = {sys.path!r}\n" + textwrap.dedent(code).format(**values)
     here = interpreters.create()
     try:
-        failure = interpreters.run_string(here, code)   # before 3.13 it raises
+        failure = interpreters.run_string(here, code)  # before 3.13 it raises
         assert not failure, failure
     finally:
         interpreters.destroy(here)
@@ -52,12 +52,15 @@ def test_a_subinterpreter_has_listeners_and_clients(pipe_name):
 def test_interpreters_talk_to_each_other(pipe_name):
     with npipes.Server(pipe_name, free_threading_events=True) as server:
         server.on_message = lambda conn, data, cookie: conn.write(data[::-1])
-        run_inside("""
+        run_inside(
+            """
             import npipes
 
             with npipes.connect({name!r}) as client:
                 assert client.call(b"abc", timeout=20) == b"cba"
-        """, name=pipe_name)
+        """,
+            name=pipe_name,
+        )
         assert server.stats.messages_in == 1
 
 
@@ -78,7 +81,8 @@ def test_interpreters_do_not_share_objects_or_ends(new_name):
 
 
 def test_what_has_threads_is_refused(pipe_name):
-    run_inside("""
+    run_inside(
+        """
         import npipes
 
         for start in npipes.Server({name!r}).start, lambda: npipes.ClientManager().connect({name!r}):
@@ -88,7 +92,9 @@ def test_what_has_threads_is_refused(pipe_name):
                 assert "main interpreter" in str(error), error
             else:
                 raise AssertionError("it started")
-    """, name=pipe_name)
+    """,
+        name=pipe_name,
+    )
 
 
 def test_a_subinterpreter_may_end_with_everything_still_open(pipe_name):
@@ -132,7 +138,8 @@ def test_a_program_may_exit_with_subinterpreters(pipe_name):
 
 @pytest.mark.skipif(WINDOWS, reason="asyncio's own loop runs in the main interpreter only")
 def test_asyncio_in_a_subinterpreter(pipe_name):
-    run_inside("""
+    run_inside(
+        """
         import asyncio
         import npipes.aio
 
@@ -147,4 +154,6 @@ def test_asyncio_in_a_subinterpreter(pipe_name):
                     assert await conn.recv() == b"%d" % i
 
         asyncio.run(main())
-    """, name=pipe_name)
+    """,
+        name=pipe_name,
+    )

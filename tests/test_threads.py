@@ -64,10 +64,9 @@ def test_writes_of_many_threads_arrive_whole_and_in_each_ones_order(serve, conne
 
 def test_writes_broadcasts_and_questions_at_once(serve, connect, free):
     log = Log()
-    server = serve(free_threading_events=free, threads=3, on_message=echo,
-                   **log.handlers("on_connected"))
+    server = serve(free_threading_events=free, threads=3, on_message=echo, **log.handlers("on_connected"))
     clients = [connect(server) for _ in range(4)]
-    conns = [conn for conn, in log.wait("on_connected", 4)]
+    conns = [conn for (conn,) in log.wait("on_connected", 4)]
 
     def work(number):
         for _ in range(50):
@@ -96,11 +95,10 @@ def test_writes_broadcasts_and_questions_at_once(serve, connect, free):
 
 def test_closes_of_many_threads_end_each_connection_once(serve, free):
     log = Log()
-    server = serve(free_threading_events=free, threads=2,
-                   **log.handlers("on_connected", "on_disconnected", "on_error"))
+    server = serve(free_threading_events=free, threads=2, **log.handlers("on_connected", "on_disconnected", "on_error"))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(20)]
-        conns = [conn for conn, in log.wait("on_connected", 20)]
+        conns = [conn for (conn,) in log.wait("on_connected", 20)]
 
         def close(number):
             for conn in conns:
@@ -122,8 +120,9 @@ def test_closes_of_many_threads_end_each_connection_once(serve, free):
 def test_writes_to_clients_that_leave_are_answered_exactly_once(serve, free):
     """A cookie comes back by on_sent, by on_error, or with the exception of write()."""
     log = Log()
-    server = serve(free_threading_events=free, threads=2,
-                   **log.handlers("on_connected", "on_sent", "on_error", "on_disconnected"))
+    server = serve(
+        free_threading_events=free, threads=2, **log.handlers("on_connected", "on_sent", "on_error", "on_disconnected")
+    )
     raised, lock = [], threading.Lock()
     for round in range(5):
         client = Client(server)
@@ -161,9 +160,14 @@ def test_stop_while_clients_flood(pipe_name, free, stopper):
             server.stop()
 
     log_count = [0]
-    server = npipes.Server(pipe_name, free_threading_events=free, threads=3, on_message=on_message,
-                           on_error=lambda *args: None,
-                           **log.handlers("on_connected", "on_disconnected"))
+    server = npipes.Server(
+        pipe_name,
+        free_threading_events=free,
+        threads=3,
+        on_message=on_message,
+        on_error=lambda *args: None,
+        **log.handlers("on_connected", "on_disconnected"),
+    )
 
     def flood(number):
         with contextlib.suppress(OSError, EOFError), Client(server) as client:
@@ -187,8 +191,7 @@ def test_stop_while_clients_flood(pipe_name, free, stopper):
 
 def test_start_stop_write_broadcast_and_connect_all_at_once(pipe_name, free):
     """Nothing but documented exceptions comes out of it, and it still works afterwards."""
-    server = npipes.Server(pipe_name, free_threading_events=free, threads=2, on_message=reply,
-                           on_error=lambda *args: None)
+    server = npipes.Server(pipe_name, free_threading_events=free, threads=2, on_message=reply, on_error=lambda *args: None)
     end = threading.Event()
 
     def work(number):
@@ -213,7 +216,7 @@ def test_start_stop_write_broadcast_and_connect_all_at_once(pipe_name, free):
                 for conn in server.connections:
                     conn.close()
             else:
-                server.stats    # noqa: B018
+                server.stats  # noqa: B018
                 server.quit()
                 server.address  # noqa: B018
         if number == 0:

@@ -16,9 +16,12 @@ def log():
 
 @pytest.fixture
 def server(serve, free, log):
-    return serve(free_threading_events=free, max_pending_bytes=1_000_000,
-                 max_message_size=1_000_000,
-                 **log.handlers("on_connected", "on_sent", "on_disconnected", "on_error"))
+    return serve(
+        free_threading_events=free,
+        max_pending_bytes=1_000_000,
+        max_message_size=1_000_000,
+        **log.handlers("on_connected", "on_sent", "on_disconnected", "on_error"),
+    )
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_any_iterable_is_a_message_an_item(client, conn, log, kind):
 def test_every_contiguous_bytes_like_is_taken(client, conn):
     data = bytearray(b"c" * 100_000)
     conn.write_many([b"a", bytearray(b"b"), memoryview(data)])
-    data.clear()        # no export is left
+    data.clear()  # no export is left
     assert client.receive_many(3) == [b"a", b"b", b"c" * 100_000]
 
 
@@ -86,8 +89,7 @@ def test_items_without_bytes_are_left_out(server, client, conn, log):
 
 
 def test_a_handler_may_answer_a_batch_with_a_batch(serve, free):
-    server = serve(free_threading_events=free,
-                   on_messages=lambda conn, messages: conn.write_many(messages))
+    server = serve(free_threading_events=free, on_messages=lambda conn, messages: conn.write_many(messages))
     with Client(server) as client:
         sent = [b"%d" % i * (i * 37 % 500 + 1) for i in range(500)]
         for data in sent:
@@ -107,8 +109,11 @@ def test_beyond_the_limit_none_of_them_is_accepted(client, conn, log):
     assert not log.of("on_error")
 
 
-@pytest.mark.parametrize("bad", [["text"], [b"ok", None], [b"ok" * 50_000, 5], None, 5],
-                         ids=["str", "None", "int after a large one", "None itself", "int itself"])
+@pytest.mark.parametrize(
+    "bad",
+    [["text"], [b"ok", None], [b"ok" * 50_000, 5], None, 5],
+    ids=["str", "None", "int after a large one", "None itself", "int itself"],
+)
 def test_what_is_not_bytes_is_a_type_error_and_nothing_is_sent(client, conn, bad):
     with pytest.raises(TypeError):
         conn.write_many(bad)
@@ -176,14 +181,12 @@ def test_the_cookie_of_what_a_client_does_not_take_comes_back(client, conn, log)
     conn.close()
     client.close()
     log.wait("on_disconnected")
-    answers = [c for _, c in log.of("on_sent")] + [e.cookie for _, e in log.of("on_error")
-                                                   if e.cookie is not None]
+    answers = [c for _, c in log.of("on_sent")] + [e.cookie for _, e in log.of("on_error") if e.cookie is not None]
     assert answers == ["nine"]
 
 
 def test_arguments_are_checked(conn):
-    for args, kwargs in [((), {}), (([b"x"], 1, 2), {}), (([b"x"],), {"messages": []}),
-                         (([b"x"],), {"other": 1})]:
+    for args, kwargs in [((), {}), (([b"x"], 1, 2), {}), (([b"x"],), {"messages": []}), (([b"x"],), {"other": 1})]:
         with pytest.raises(TypeError):
             conn.write_many(*args, **kwargs)
         with pytest.raises(TypeError):

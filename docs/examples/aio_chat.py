@@ -1,8 +1,8 @@
 """A room under asyncio: the first message of a client is its name, every other goes to all.
 
-    python aio_chat.py serve [NAME]
-    python aio_chat.py join WHO [NAME]      what is typed is said, until the input ends
-    python aio_chat.py --check
+python aio_chat.py serve [NAME]
+python aio_chat.py join WHO [NAME]      what is typed is said, until the input ends
+python aio_chat.py --check
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def join(who, name, lines, hear):
 async def listen(conn, hear):
     async for line in conn:
         hear(line.decode(errors="replace"))
-    raise EOFError("the room is closed")        # ends the whole group
+    raise EOFError("the room is closed")  # ends the whole group
 
 
 async def typed_lines():

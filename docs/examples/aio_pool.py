@@ -1,7 +1,7 @@
 """Requests with time limits, over a few connections that are shared and replaced.
 
-    python aio_pool.py NAME TEXT ...    asks the server NAME for every TEXT
-    python aio_pool.py --check
+python aio_pool.py NAME TEXT ...    asks the server NAME for every TEXT
+python aio_pool.py --check
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A room: the first message of a client is its name, every other goes to all clients.
 
-    python chat_broadcast.py [NAME]
-    python chat_broadcast.py --check
+python chat_broadcast.py [NAME]
+python chat_broadcast.py --check
 """
 
 import os

@@ -1,7 +1,7 @@
 """Answers every message with itself, until Ctrl-C.
 
-    python echo_server.py [NAME]
-    python echo_server.py --check       serves itself for a moment, and says whether it works
+python echo_server.py [NAME]
+python echo_server.py --check       serves itself for a moment, and says whether it works
 """
 
 import os

@@ -1,6 +1,6 @@
 """A server of multiprocessing.connection, and the same with npipes.
 
-    python from_multiprocessing.py --check
+python from_multiprocessing.py --check
 """
 
 import os
@@ -40,11 +40,11 @@ def check():
     thread = threading.Thread(target=before, args=(address, ready))
     thread.start()
     assert ready.wait(20)
-    with npipes.connect(address, authkey=KEY) as client:        # the client has moved
+    with npipes.connect(address, authkey=KEY) as client:  # the client has moved
         assert client.call(b"hello", timeout=20) == b"HELLO"
     thread.join(20)
 
-    with after(address):                                        # the server has
+    with after(address):  # the server has
         with Client(address, authkey=KEY) as one, npipes.connect(address, authkey=KEY) as two:
             one.send_bytes(b"one")
             assert two.call(b"two", timeout=20) == b"TWO"

@@ -1,6 +1,6 @@
 """Windows: a server of pywin32, and the same with npipes; needs pywin32.
 
-    python from_pywin32.py --check
+python from_pywin32.py --check
 """
 
 import os
@@ -19,7 +19,11 @@ def before(address, ready):
         address,
         win32pipe.PIPE_ACCESS_DUPLEX,
         win32pipe.PIPE_TYPE_MESSAGE | win32pipe.PIPE_READMODE_MESSAGE | win32pipe.PIPE_WAIT,
-        1, 65536, 65536, 0, None,
+        1,
+        65536,
+        65536,
+        0,
+        None,
     )
     ready.set()
     win32pipe.ConnectNamedPipe(pipe, None)

@@ -1,6 +1,6 @@
 """Requests and answers as PropertyBags, with a cookie for each: NamedPipeServer and NamedPipeClientManager here.
 
-    python from_winnamedpipeslib.py --check
+python from_winnamedpipeslib.py --check
 """
 
 import os

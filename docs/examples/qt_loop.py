@@ -1,7 +1,7 @@
 """Linux: a server in the loop of Qt (PySide6); what differs under Windows is in watch().
 
-    python qt_loop.py [NAME]
-    python qt_loop.py --check           without a window
+python qt_loop.py [NAME]
+python qt_loop.py --check           without a window
 """
 
 import os

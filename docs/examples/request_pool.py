@@ -1,7 +1,7 @@
 """Eight threads ask one server, each over a connection of its own.
 
-    python request_pool.py NAME TEXT ...    asks the server NAME for every TEXT
-    python request_pool.py --check
+python request_pool.py NAME TEXT ...    asks the server NAME for every TEXT
+python request_pool.py --check
 """
 
 import os

@@ -1,7 +1,7 @@
 """Linux: an echo server for a unit of systemd, npipes-echo.service.
 
-    python systemd_service.py PATH
-    python systemd_service.py --check   as systemd would: waits for READY=1, asks, sends SIGTERM
+python systemd_service.py PATH
+python systemd_service.py --check   as systemd would: waits for READY=1, asks, sends SIGTERM
 """
 
 import os

@@ -1,7 +1,7 @@
 """A window of Tk that shows what clients send.
 
-    python tk_loop.py [NAME]
-    python tk_loop.py --check           without a window
+python tk_loop.py [NAME]
+python tk_loop.py --check           without a window
 """
 
 import os
@@ -14,7 +14,7 @@ import npipes
 
 def watch(tk, server, milliseconds=15):
     """Has Tk's loop deliver the events of a server that runs."""
-    if hasattr(tk, "createfilehandler"):        # not under Windows
+    if hasattr(tk, "createfilehandler"):  # not under Windows
         tk.createfilehandler(server.fileno(), tkinter.READABLE, lambda *_: server.dispatch())
         return
 
@@ -43,7 +43,7 @@ def show(name="demo"):
 
 
 def check():
-    tk = tkinter.Tcl()          # the loop without a display
+    tk = tkinter.Tcl()  # the loop without a display
     server = npipes.Server(f"tk-{os.getpid()}")
     server.on_message = lambda conn, data, cookie: conn.write(data.upper())
     answers = []

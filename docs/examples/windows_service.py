@@ -1,7 +1,7 @@
 """Windows: a service whose clients are the users of this machine; needs pywin32.
 
-    python windows_service.py install | start | stop | remove
-    python windows_service.py --check   without the service manager
+python windows_service.py install | start | stop | remove
+python windows_service.py --check   without the service manager
 """
 
 import os
@@ -23,7 +23,7 @@ class EchoService(win32serviceutil.ServiceFramework):
 
     def SvcDoRun(self):
         with self.server:
-            self.server.run()       # SvcStop ends it
+            self.server.run()  # SvcStop ends it
 
     def SvcStop(self):
         self.server.quit()

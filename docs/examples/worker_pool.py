@@ -64,6 +64,6 @@ if __name__ == "__main__":
         try:
             with make_server(*sys.argv[1:]) as server:
                 print("works on", server.address)
-                server.run()        # only waits: the events run on the workers
+                server.run()  # only waits: the events run on the workers
         except KeyboardInterrupt:
             pass

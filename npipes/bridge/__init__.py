@@ -92,9 +92,19 @@ def serve(
     Starting raises ImportError without nats-py and NatsLostError without NATS.
     """
     options = _options(
-        TunnelOptions, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
-        timeout=timeout, announce=announce, max_message_size=max_message_size,
-        max_tunnels=max_tunnels, on_open=on_open, on_close=on_close,
+        TunnelOptions,
+        name,
+        pipe,
+        nats_options,
+        nats=nats,
+        prefix=prefix,
+        heartbeat=heartbeat,
+        timeout=timeout,
+        announce=announce,
+        max_message_size=max_message_size,
+        max_tunnels=max_tunnels,
+        on_open=on_open,
+        on_close=on_close,
     )
     return ServingBridge(name, options, _as_bytes(authkey))
 
@@ -125,9 +135,19 @@ def connect(
     Starting raises what serve() raises, and what starting a server of the pipe raises.
     """
     options = _options(
-        TunnelOptions, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
-        timeout=timeout, announce=announce, max_message_size=max_message_size,
-        max_tunnels=max_tunnels, on_open=on_open, on_close=on_close,
+        TunnelOptions,
+        name,
+        pipe,
+        nats_options,
+        nats=nats,
+        prefix=prefix,
+        heartbeat=heartbeat,
+        timeout=timeout,
+        announce=announce,
+        max_message_size=max_message_size,
+        max_tunnels=max_tunnels,
+        on_open=on_open,
+        on_close=on_close,
     )
     return ConnectingBridge(name, options, {"access": access, "authkey": _as_bytes(authkey)})
 
@@ -174,8 +194,15 @@ def store(
     BridgeError where there is no JetStream.
     """
     options = _options(
-        Options, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
-        timeout=timeout, max_message_size=max_message_size,
+        Options,
+        name,
+        pipe,
+        nats_options,
+        nats=nats,
+        prefix=prefix,
+        heartbeat=heartbeat,
+        timeout=timeout,
+        max_message_size=max_message_size,
     )
     local = {"access": access, "authkey": _as_bytes(authkey)}
     return StoringBridge(name, options, stream, confirm, local)
@@ -206,7 +233,14 @@ def deliver(
     where there is no JetStream.
     """
     options = _options(
-        Options, name, pipe, nats_options, nats=nats, prefix=prefix, heartbeat=heartbeat,
-        timeout=timeout, max_message_size=max_message_size,
+        Options,
+        name,
+        pipe,
+        nats_options,
+        nats=nats,
+        prefix=prefix,
+        heartbeat=heartbeat,
+        timeout=timeout,
+        max_message_size=max_message_size,
     )
     return DeliveringBridge(name, options, stream, durable, confirm, _as_bytes(authkey))

@@ -32,7 +32,7 @@ MAX_WINDOW = 4 << 20
 MIN_WINDOW = 16 << 10
 # What the system holds for a local connection: large messages pass in fewer turns.
 LOCAL_BUFFER = None if os.name == "nt" else 1 << 20
-FIRST_WINDOW = 64 << 10     # before a tunnel has had any traffic
+FIRST_WINDOW = 64 << 10  # before a tunnel has had any traffic
 
 
 @dataclasses.dataclass
@@ -86,7 +86,7 @@ class Bridge(Endpoint):
     To be used on its loop's thread only.
     """
 
-    shares = False              # whether messages for several tunnels go over NATS once
+    shares = False  # whether messages for several tunnels go over NATS once
 
     def __init__(self, name: str, options: TunnelOptions) -> None:
         super().__init__(name, options)
@@ -179,7 +179,10 @@ class Bridge(Endpoint):
                 self._stats.failed += 1
                 _logger.warning(
                     "%s: the tunnel from %s to %s failed: %s",
-                    self.name, tunnel.local, tunnel.remote, error.strerror or error,
+                    self.name,
+                    tunnel.local,
+                    tunnel.remote,
+                    error.strerror or error,
                 )
             else:
                 _logger.info("%s: the tunnel from %s is over", self.name, tunnel.local)

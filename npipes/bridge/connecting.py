@@ -119,15 +119,11 @@ class ConnectingBridge(Bridge):
             "peer": tunnel.local.to_json(),
         }
         try:
-            reply = await self.link.client.request(
-                self.subjects.open, json.dumps(request).encode(), timeout=seconds
-            )
+            reply = await self.link.client.request(self.subjects.open, json.dumps(request).encode(), timeout=seconds)
         except NoRespondersError:
             raise TunnelRefusedError(f"nobody serves {self.name!r}") from None
         except NatsTimeoutError:
-            raise TunnelRefusedError(
-                f"no bridge that serves {self.name!r} has answered within {seconds:.3g} seconds"
-            ) from None
+            raise TunnelRefusedError(f"no bridge that serves {self.name!r} has answered within {seconds:.3g} seconds") from None
         except Error as error:
             raise NatsLostError(f"NATS: {error}") from error
         return self._parse(reply.data)

@@ -32,9 +32,7 @@ class Options:
         if not self.timeout > 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout!r}")
         if not 1 <= self.max_message_size < 1 << 31:
-            raise ValueError(
-                f"max_message_size must be 1 byte to 2 GiB, not {self.max_message_size!r}"
-            )
+            raise ValueError(f"max_message_size must be 1 byte to 2 GiB, not {self.max_message_size!r}")
 
 
 class Endpoint:

@@ -45,10 +45,10 @@ __all__ = [
 
 HEADER = struct.Struct("!BQQ")
 ENTRY = struct.Struct("!I")
-SINGLE = struct.Struct("!BQQI")     # header and entry of a frame with one message
+SINGLE = struct.Struct("!BQQI")  # header and entry of a frame with one message
 NUMBER = struct.Struct("!Q")
 
-DATA = 0x11         # the version of the protocol in the high half, the kind in the low one
+DATA = 0x11  # the version of the protocol in the high half, the kind in the low one
 CLOSE = 0x12
 PROBE = 0x13
 ANSWER = 0x14
@@ -59,10 +59,10 @@ REF = 1 << 29
 LENGTH = REF - 1
 MAX_REASON = 1024
 
-LARGE = 4096        # bytes of an entry that are not copied out of their frame
+LARGE = 4096  # bytes of an entry that are not copied out of their frame
 
 Data = bytes | memoryview
-Entry = tuple[int, int, Data, int]      # flags, count of bytes, bytes, number
+Entry = tuple[int, int, Data, int]  # flags, count of bytes, bytes, number
 
 
 def entries_of(frame: bytes) -> Iterator[Entry]:

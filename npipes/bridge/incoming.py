@@ -36,11 +36,11 @@ class Incoming:
         self.received = 0
         self.messages = 0
         self._max_message_size = max_message_size
-        self._memory = memory       # None: the other side has no business to share
+        self._memory = memory  # None: the other side has no business to share
         self._pieces: list[Data] = []
         self._joined = 0
         self._number = 0
-        self._grant_begin = 0       # what had been received when the last credit was given
+        self._grant_begin = 0  # what had been received when the last credit was given
 
     def header(self, frame: bytes) -> tuple[int, int]:
         """The kind of the next frame, and the credit it brings."""
@@ -69,9 +69,7 @@ class Incoming:
                 data = self._shared(flags, size, data, number)
             self._take(flags, size, data, deliver)
 
-    def _take(
-        self, flags: int, size: int, data: Data, deliver: Callable[[Data], object]
-    ) -> None:
+    def _take(self, flags: int, size: int, data: Data, deliver: Callable[[Data], object]) -> None:
         received = self.received + size + ENTRY.size
         if received > self.granted and flags not in (KEEP, REF):
             raise BadFrameError(f"{received} bytes came, of which {self.granted} were allowed")

@@ -61,9 +61,7 @@ class NatsLink:
         try:
             from nats.aio.client import Client
         except ImportError as error:
-            raise ImportError(
-                "npipes.bridge needs nats-py: pip install 'npipes-ipc[nats]'"
-            ) from error
+            raise ImportError("npipes.bridge needs nats-py: pip install 'npipes-ipc[nats]'") from error
         client = Client()
         try:
             async with asyncio.timeout(timeout):
@@ -94,9 +92,7 @@ class NatsLink:
         """For how many seconds there has been no connection; 0 while there is one."""
         return 0.0 if self._lost_since is None else now - self._lost_since
 
-    async def subscribe(
-        self, subject: str, take: "Callable[[Msg], Awaitable[None]]", queue: str = ""
-    ) -> Any:
+    async def subscribe(self, subject: str, take: "Callable[[Msg], Awaitable[None]]", queue: str = "") -> Any:
         # Credits bound what waits for a tunnel; a limit here would only be met by strangers, and
         # what is dropped then is missed by its number.
         return await self.client.subscribe(subject, queue=queue, cb=take)

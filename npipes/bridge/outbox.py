@@ -107,12 +107,7 @@ class Outbox:
     async def put(self, tunnel: "Tunnel") -> None:
         """A tunnel has one more message: it goes at once where nothing else waits."""
         link = self._bridge.link
-        if (
-            self.is_empty
-            and link.is_up
-            and not link.client.pending_data_size
-            and not tunnel.may_share
-        ):
+        if self.is_empty and link.is_up and not link.client.pending_data_size and not tunnel.may_share:
             await self._publish(tunnel, tunnel.next_frame(min(FRAME, link.client.max_payload)))
         else:
             self.add(tunnel)

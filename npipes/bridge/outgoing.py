@@ -9,8 +9,8 @@ from .shares import MIN_SHARED, Key, Sent, key_of
 
 __all__ = ["Outgoing"]
 
-MIN_PIECE = 1024            # a message is not cut for less room than this
-MAX_GRANT = 1 << 28         # no honest receiver is ready for more than this at once
+MIN_PIECE = 1024  # a message is not cut for less room than this
+MAX_GRANT = 1 << 28  # no honest receiver is ready for more than this at once
 
 
 class Outgoing:
@@ -26,9 +26,9 @@ class Outgoing:
         self.queued = 0
         self.messages = 0
         self._queue: deque[bytes] = deque()
-        self._offset = 0            # how much of the first message is out
+        self._offset = 0  # how much of the first message is out
         self._number = 0
-        self.shares_from: int | None = None     # the first number this tunnel may refer to
+        self.shares_from: int | None = None  # the first number this tunnel may refer to
 
     def put(self, message: bytes) -> None:
         self._queue.append(message)
@@ -41,9 +41,7 @@ class Outgoing:
     def allow(self, allowed: int) -> None:
         """The other side is ready for so many bytes in all."""
         if not self.allowed <= allowed <= self.sent + MAX_GRANT:
-            raise BadFrameError(
-                f"a credit of {allowed} bytes after one of {self.allowed}, with {self.sent} sent"
-            )
+            raise BadFrameError(f"a credit of {allowed} bytes after one of {self.allowed}, with {self.sent} sent")
         self.allowed = allowed
 
     @property
@@ -123,9 +121,7 @@ class Outgoing:
                 key = key_of(message)
                 counts[key] = counts.get(key, 0) + 1
 
-    def shared_data(
-        self, granted: int, room: int, sent: Sent, hot: Collection[Key], number: int
-    ) -> tuple[bytes, int]:
+    def shared_data(self, granted: int, room: int, sent: Sent, hot: Collection[Key], number: int) -> tuple[bytes, int]:
         """A frame as data() makes one, with entries that are kept or that refer to kept ones.
 
         number is the last one given; returned is the last one given then.  A shared message is
@@ -147,7 +143,7 @@ class Outgoing:
                 parts += (ENTRY.pack(size | KEEP), NUMBER.pack(number), head)
                 room -= extra + size
             elif (found is not None or is_hot) and len(parts) > 1:
-                break               # the next frame has room for it
+                break  # the next frame has room for it
             else:
                 cost = self._add_first(parts, min(room, self.allowed - self.sent))
                 if not cost:
@@ -158,9 +154,7 @@ class Outgoing:
             self._pop()
         return b"".join(parts), number
 
-    def _look_up(
-        self, message: bytes, sent: Sent, hot: Collection[Key]
-    ) -> tuple[int | None, bool]:
+    def _look_up(self, message: bytes, sent: Sent, hot: Collection[Key]) -> tuple[int | None, bool]:
         """The number of a message that this tunnel may refer to; else whether to give it one."""
         if self._offset or len(message) < MIN_SHARED or self.shares_from is None:
             return None, False

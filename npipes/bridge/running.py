@@ -13,7 +13,7 @@ __all__ = ["run"]
 # Of mallopt() of the GNU C library.
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
-_KEPT = 32 << 20            # bytes
+_KEPT = 32 << 20  # bytes
 
 
 def run(endpoint: Endpoint, title: str) -> int:
@@ -52,7 +52,7 @@ async def _run(endpoint: Endpoint, title: str) -> int:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):      # Windows: KeyboardInterrupt
+        with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt
             loop.add_signal_handler(number, stopped.set)
     try:
         await endpoint.start()

@@ -34,9 +34,7 @@ class ServingBridge(Bridge):
 
     async def _open_local(self) -> None:
         await self.link.subscribe(self.subjects.up(self.ident, "*"), self.on_frame)
-        self._subscription = await self.link.subscribe(
-            self.subjects.open, self._asked, self.subjects.queue
-        )
+        self._subscription = await self.link.subscribe(self.subjects.open, self._asked, self.subjects.queue)
         await self.link.client.flush()
 
     async def _close_local(self) -> None:
@@ -69,7 +67,7 @@ class ServingBridge(Bridge):
         try:
             conn = await npipes.aio.connect(
                 self._options.pipe,
-                timeout=min(self._options.timeout, 0.75 * timeout),     # while the other waits
+                timeout=min(self._options.timeout, 0.75 * timeout),  # while the other waits
                 authkey=self._authkey,
                 max_message_size=self.max_message_size,
                 max_pending_bytes=self.max_pending_bytes,

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 
 __all__ = ["MIN_SHARED", "Key", "Memory", "Seen", "Sent", "key_of"]
 
-MIN_SHARED = 128            # bytes; less is not worth a number
+MIN_SHARED = 128  # bytes; less is not worth a number
 MAX_COUNT = 256
-MAX_BYTES = 4 << 20         # or a single message that has more
+MAX_BYTES = 4 << 20  # or a single message that has more
 
 Key = tuple[int, bytes, bytes]
 
@@ -42,9 +42,7 @@ class Memory:
         self._messages[number] = message
         self._bytes += len(message)
         forgotten = []
-        while len(self._messages) > 1 and (
-            self._bytes > MAX_BYTES or len(self._messages) > MAX_COUNT
-        ):
+        while len(self._messages) > 1 and (self._bytes > MAX_BYTES or len(self._messages) > MAX_COUNT):
             _, old = self._messages.popitem(last=False)
             self._bytes -= len(old)
             forgotten.append(old)

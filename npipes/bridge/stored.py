@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["DeliveringBridge", "StoringBridge", "batch_of", "messages_of"]
 
 VERSION = 1
-SPARE = 1024                # of max_payload: the headers of NATS, and what a batch adds
-QUEUE = 1 << 20             # bytes that wait to be stored before a client is left alone
-ACK_WAIT = 5.0              # seconds; a message of which nothing is heard for so long comes again
-PULL = 1.0                  # seconds; a request for messages that NATS has lost costs no more
+SPARE = 1024  # of max_payload: the headers of NATS, and what a batch adds
+QUEUE = 1 << 20  # bytes that wait to be stored before a client is left alone
+ACK_WAIT = 5.0  # seconds; a message of which nothing is heard for so long comes again
+PULL = 1.0  # seconds; a request for messages that NATS has lost costs no more
 _logger = logging.getLogger("npipes.bridge")
 
 
@@ -68,7 +68,7 @@ class _Streaming(Endpoint):
         super().__init__(name, options)
         prefix = options.prefix.replace(".", "_")
         self.stream = stream or f"{prefix}_{name.replace('.', '_')}"
-        self.messages = 0           # stored, or delivered
+        self.messages = 0  # stored, or delivered
         self.confirms = confirm
 
     @property
@@ -187,7 +187,7 @@ class _Client:
         self._bridge = bridge
         self._conn = conn
         self._queue: deque[bytes] = deque()
-        self._waiting = 0           # bytes
+        self._waiting = 0  # bytes
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._ended = False
@@ -230,7 +230,7 @@ class _Client:
                 _logger.error("%s: %d messages were not stored", bridge.name, len(queue))
 
     async def _confirm(self, count: int) -> None:
-        with contextlib.suppress(PipeError):        # one that has left is not told
+        with contextlib.suppress(PipeError):  # one that has left is not told
             for _ in range(count):
                 await self._conn.send(b"")
 
@@ -263,13 +263,9 @@ class DeliveringBridge(_Streaming):
 
         js = await self._find_stream()
         # One batch is under way at a time, for all hosts that deliver: that keeps the order.
-        config = ConsumerConfig(
-            ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT, max_ack_pending=1
-        )
+        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT, max_ack_pending=1)
         try:
-            self._pull = await js.pull_subscribe(
-                self.subjects.stream, durable=self._durable, stream=self.stream, config=config
-            )
+            self._pull = await js.pull_subscribe(self.subjects.stream, durable=self._durable, stream=self.stream, config=config)
         except Error as error:
             raise BridgeError(f"JetStream: {error}") from error
         self.create_task(self._run())
@@ -298,7 +294,7 @@ class DeliveringBridge(_Streaming):
                 delay = 0.05
                 continue
             except NatsTimeoutError:
-                continue            # there was nothing
+                continue  # there was nothing
             except (Error, OSError) as error:
                 _logger.warning("%s: not delivered yet: %s", self.name, error)
             await asyncio.sleep(delay)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tunnel"]
 
-QUEUE = 1 << 20             # bytes that wait for credit before the local connection is left alone
-_CLOSED = 0                 # in a CLOSE frame: an orderly end
+QUEUE = 1 << 20  # bytes that wait for credit before the local connection is left alone
+_CLOSED = 0  # in a CLOSE frame: an orderly end
 _FAILED = 1
 
 
@@ -29,12 +29,10 @@ class Tunnel:
     To be read on the loop of its bridge.  `local` is who is connected here, `remote` who is there.
     """
 
-    def __init__(
-        self, bridge: "Bridge", conn: Connection, ident: str, local: RemotePeer, granted: int
-    ) -> None:
+    def __init__(self, bridge: "Bridge", conn: Connection, ident: str, local: RemotePeer, granted: int) -> None:
         self._bridge = bridge
         self._conn = conn
-        self._early: list[bytes] | None = []        # frames before opened()
+        self._early: list[bytes] | None = []  # frames before opened()
         self.granted_first = granted
         self._room: asyncio.Future[None] | None = None
         self._close: tuple[int, str] | None = None  # is to go out after what waits
@@ -46,10 +44,10 @@ class Tunnel:
         self.error: PipeError | None = None
         self.far: FarBridge | None = None
         self.subject = ""
-        self.is_queued = False          # in the outbox
-        self.is_held = False            # until the other bridge has answered a probe
-        self._marks: set[int] = set()   # PROBE and ANSWER, if they are due
-        self.beat = False               # a frame is due, even one without messages
+        self.is_queued = False  # in the outbox
+        self.is_held = False  # until the other bridge has answered a probe
+        self._marks: set[int] = set()  # PROBE and ANSWER, if they are due
+        self.beat = False  # a frame is due, even one without messages
         self.sent_at = self.heard_at = bridge.loop.time()
 
     def __repr__(self) -> str:
@@ -101,7 +99,7 @@ class Tunnel:
         self._reading = bridge.loop.create_task(self._read())
         if bridge.announces:
             self._deliver(remote.to_bytes())
-        self.beat = True                # tells the other side that this one is ready
+        self.beat = True  # tells the other side that this one is ready
         bridge.outbox.add(self)
         for frame in early or ():
             self.on_frame(frame)
@@ -155,13 +153,7 @@ class Tunnel:
     def next_shared_frame(self, room: int, hot: set[Key]) -> bytes | None:
         """The same, where other tunnels to the same bridge may have the same messages."""
         far, out, bridge = self.far, self._out, self._bridge
-        if (
-            far is None
-            or out.shares_from is None
-            or not out.can_send
-            or self.is_held
-            or self._marks
-        ):
+        if far is None or out.shares_from is None or not out.can_send or self.is_held or self._marks:
             return self.next_frame(room)
         self.beat = False
         granted, last = self._in.granted, bridge.last_shared
@@ -188,12 +180,7 @@ class Tunnel:
     def may_share(self) -> bool:
         """What waits is worth a look at what other tunnels have."""
         far, out = self.far, self._out
-        return (
-            far is not None
-            and far.count > 1
-            and out.shares_from is not None
-            and out.queued >= MIN_SHARED
-        )
+        return far is not None and far.count > 1 and out.shares_from is not None and out.queued >= MIN_SHARED
 
     def count_shared(self, counts: dict[Key, int]) -> None:
         self._out.count_shared(counts, 64)
@@ -249,7 +236,7 @@ class Tunnel:
         except QueueFullError:
             raise
         except PipeError:
-            pass        # it is over: its reader ends the tunnel
+            pass  # it is over: its reader ends the tunnel
 
     def grant(self) -> None:
         """Lets the other side send as much more as the local connection has taken."""
@@ -277,9 +264,7 @@ class Tunnel:
         if self.far is None:
             return
         if now - self.heard_at > 3 * heartbeat:
-            self.fail(PeerLostError(
-                f"nothing came from the bridge on {self._remote_host} for {3 * heartbeat:g} seconds"
-            ))
+            self.fail(PeerLostError(f"nothing came from the bridge on {self._remote_host} for {3 * heartbeat:g} seconds"))
         elif now - self.sent_at >= heartbeat:
             self.beat = True
             self._bridge.outbox.add(self)
@@ -297,9 +282,7 @@ class Tunnel:
             self._close = None
             if not isinstance(error, TunnelFailedError):
                 reason = f"{self._bridge.host}: {_text_of(error)}"
-                self._bridge.outbox.send_last(
-                    self.subject, self._out.close(self._in.granted, _FAILED, reason)
-                )
+                self._bridge.outbox.send_last(self.subject, self._out.close(self._in.granted, _FAILED, reason))
         self._end(error)
 
     def _end(self, error: PipeError | None) -> None:
@@ -343,4 +326,3 @@ async def _break_off(conn: Connection) -> None:
 
 def _text_of(error: PipeError) -> str:
     return error.strerror or str(error)
-

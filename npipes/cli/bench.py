@@ -21,9 +21,9 @@ from npipes.cli.output import bytes_text, line, print_table
 if TYPE_CHECKING:
     from npipes.cli.bench_peers import Peer
 
-ROUNDS = 3          # turns that each server has; machines are not equally fast all the time
-WINDOW = 64         # messages of a pipeline that are on their way at once
-WARM_UP = 0.05      # seconds
+ROUNDS = 3  # turns that each server has; machines are not equally fast all the time
+WINDOW = 64  # messages of a pipeline that are on their way at once
+WARM_UP = 0.05  # seconds
 
 
 def add(commands: Commands) -> None:
@@ -45,9 +45,7 @@ npipes bench --json > result.json
         default=1.0,
         help="time for each measurement of each server (default 1)",
     )
-    parser.add_argument(
-        "--size", type=size, default=64, help="of round trips and pipeline (default 64 bytes)"
-    )
+    parser.add_argument("--size", type=size, default=64, help="of round trips and pipeline (default 64 bytes)")
     parser.add_argument("--large", type=size, default=8 << 20, help="of large messages (default 8M)")
     parser.add_argument(
         "--compare",
@@ -81,10 +79,10 @@ class Result:
     """What was measured of one server: times of round trips, and rates, one a turn."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []            # seconds
-        self.trip_rates: list[float] = []       # round trips a second
-        self.pipeline_rates: list[float] = []   # messages a second
-        self.large_rates: list[float] = []      # bytes a second, there and back counted once
+        self.times: list[float] = []  # seconds
+        self.trip_rates: list[float] = []  # round trips a second
+        self.pipeline_rates: list[float] = []  # messages a second
+        self.large_rates: list[float] = []  # bytes a second, there and back counted once
 
     def percentile(self, share: float) -> float:
         ordered = sorted(self.times)
@@ -92,7 +90,7 @@ class Result:
 
 
 def median(values: Sequence[float]) -> float:
-    import statistics       # here: other commands would take time to start for it
+    import statistics  # here: other commands would take time to start for it
 
     return statistics.median(values)
 

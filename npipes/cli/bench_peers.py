@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import npipes
 from npipes.cli.common import Failed
 
-WAIT = 30.0     # seconds that anything here may take
+WAIT = 30.0  # seconds that anything here may take
 
 
 class Peer(Protocol):
@@ -188,9 +188,7 @@ class AsyncioPeer:
     def calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
         self._runner.run(self._calls(message, until, note))
 
-    async def _calls(
-        self, message: bytes, until: Callable[[], bool], note: Callable[[], None]
-    ) -> None:
+    async def _calls(self, message: bytes, until: Callable[[], bool], note: Callable[[], None]) -> None:
         check_echo(message, await self._call(message))
         note()
         while not until():

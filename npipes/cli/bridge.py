@@ -29,46 +29,53 @@ def add(commands: Commands) -> None:
         default="user",
         help="who may connect here, as in npipes serve: user (default), everyone, ...",
     )
-    serve.add_argument(
-        "--durable", default="npipes", metavar="NAME", help="with --jetstream: the consumer's name"
-    )
+    serve.add_argument("--durable", default="npipes", metavar="NAME", help="with --jetstream: the consumer's name")
 
 
 def _add_common(role: argparse.ArgumentParser) -> None:
     role.add_argument("name", help="the name on NATS, and of the pipe here")
     role.add_argument("--pipe", metavar="ADDRESS", help="another name or address of the pipe here")
     role.add_argument(
-        "--nats", action="append", metavar="URL",
+        "--nats",
+        action="append",
+        metavar="URL",
         help="a NATS server, may be repeated (default nats://127.0.0.1:4222)",
     )
     role.add_argument("--creds", metavar="FILE", help="credentials of a user of NATS")
     role.add_argument("--nkey", metavar="FILE", help="the seed of an NKey")
-    role.add_argument(
-        "--tls-ca", metavar="FILE", help="who may have signed the NATS server's certificate"
-    )
+    role.add_argument("--tls-ca", metavar="FILE", help="who may have signed the NATS server's certificate")
     role.add_argument("--tls-cert", metavar="FILE", help="the certificate of this bridge")
     role.add_argument("--tls-key", metavar="FILE", help="its private key")
     role.add_argument("--prefix", help="of all subjects (default npipes)")
     role.add_argument(
-        "--heartbeat", type=float, default=5.0, metavar="SECONDS",
+        "--heartbeat",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
         help="a tunnel is given up after three of them in silence (default 5)",
     )
     role.add_argument(
-        "--timeout", type=float, default=5.0, metavar="SECONDS",
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
         help="to reach NATS and a server (default 5)",
     )
     add_authkey(role)
     role.add_argument(
-        "--announce", action="store_true",
+        "--announce",
+        action="store_true",
         help="the first message of each connection here tells who is on the other host",
     )
     role.add_argument(
-        "--jetstream", action="store_true",
+        "--jetstream",
+        action="store_true",
         help="one-way messages that JetStream stores and delivers at least once, in order",
     )
     role.add_argument("--stream", metavar="NAME", help="with --jetstream: the stream")
     role.add_argument(
-        "--confirm", action="store_true",
+        "--confirm",
+        action="store_true",
         help="with --jetstream: stored, or handled, counts when an answer says so",
     )
     role.add_argument("--quiet", action="store_true", help="print failures only")
@@ -86,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         level=logging.WARNING if args.quiet else logging.INFO,
         stream=sys.stdout,
     )
-    logging.getLogger("nats").setLevel(logging.CRITICAL)       # what it says comes here as well
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # what it says comes here as well
     try:
         endpoint = _endpoint(args)
     except (ValueError, TypeError, OSError) as error:

@@ -9,7 +9,7 @@ import npipes
 from npipes.cli.common import lines_of
 from npipes.cli.work import Work
 
-_GRACE = 5.0        # seconds for clients to take the last lines
+_GRACE = 5.0  # seconds for clients to take the last lines
 
 
 class Broadcast(Work):
@@ -31,6 +31,6 @@ class Broadcast(Work):
             while any(c.pending_bytes for c in server.connections) and time.monotonic() < end:
                 time.sleep(0.01)
         except OSError:
-            pass        # standard input is closed: its end too
+            pass  # standard input is closed: its end too
         finally:
             server.quit()

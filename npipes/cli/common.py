@@ -58,9 +58,7 @@ def _names(prefix: str, **others: object) -> list[str]:
 
 
 def add_byte(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--byte", action="store_true", help="a byte stream without message boundaries"
-    )
+    parser.add_argument("--byte", action="store_true", help="a byte stream without message boundaries")
 
 
 def add_timeout(parser: argparse.ArgumentParser, help: str, default: float | None = 5.0) -> None:
@@ -82,9 +80,7 @@ def add_authkey(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the key that both ends must have is what this file has, without the newline at its end",
     )
-    group.add_argument(
-        "--authkey-env", metavar="VARIABLE", help="the key is the value of this environment variable"
-    )
+    group.add_argument("--authkey-env", metavar="VARIABLE", help="the key is the value of this environment variable")
 
 
 def authkey_of(args: argparse.Namespace) -> bytes | None:
@@ -103,10 +99,7 @@ def _key_in(path: str) -> bytes:
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         if sys.platform != "win32" and stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-            raise Failed(
-                f"{path} has a key that others may read (mode {stat.S_IMODE(status.st_mode):o});"
-                f" chmod 600 {path}"
-            )
+            raise Failed(f"{path} has a key that others may read (mode {stat.S_IMODE(status.st_mode):o}); chmod 600 {path}")
         key = file.read().removesuffix(b"\n").removesuffix(b"\r")
     if not key:
         raise ValueError(f"{path} has no key in it")

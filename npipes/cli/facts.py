@@ -23,8 +23,8 @@ class Facts:
     owner: str | None = None
     pid: int | None = None
     connections: int | None = None
-    mode: str | None = None             # who may connect: the socket file's mode
-    report: dict[str, Any] | None = None    # the stats pipe's answer
+    mode: str | None = None  # who may connect: the socket file's mode
+    report: dict[str, Any] | None = None  # the stats pipe's answer
 
 
 def facts_of_all(pattern: str) -> list[Facts]:
@@ -83,10 +83,10 @@ else:
         """What /proc has about sockets; no server notices that it is read."""
 
         def __init__(self) -> None:
-            self._listening: dict[str, str] = {}        # inodes by path
-            self._connected: dict[str, int] = {}        # accepted connections by path
+            self._listening: dict[str, str] = {}  # inodes by path
+            self._connected: dict[str, int] = {}  # accepted connections by path
             self._read_sockets()
-            self._pids: dict[str, int] | None = None    # by inode
+            self._pids: dict[str, int] | None = None  # by inode
 
         def fill(self, facts: Facts, must_be_there: bool) -> None:
             if must_be_there and facts.address not in self._listening:
@@ -117,7 +117,7 @@ else:
             if len(fields) < 8:
                 return
             inode, path = fields[6:]
-            if int(fields[3], 16) & 0x10000:    # __SO_ACCEPTCON
+            if int(fields[3], 16) & 0x10000:  # __SO_ACCEPTCON
                 self._listening[path] = inode
             else:
                 self._connected[path] = self._connected.get(path, 0) + 1

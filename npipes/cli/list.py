@@ -16,9 +16,7 @@ def add(commands: Commands) -> None:
         "list the live pipes: owner, process and connections where the system or the server tells",
         "npipes list\nnpipes list 'work-*'\nnpipes list --json | jq -r '.[].name'",
     )
-    parser.add_argument(
-        "pattern", nargs="?", default="*", metavar="PATTERN", help="* is any text, ? one character"
-    )
+    parser.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="* is any text, ? one character")
     parser.add_argument("--json", action="store_true", help="a JSON array of objects")
 
 

@@ -35,15 +35,9 @@ npipes listen news --reconnect             again when the server comes back
     )
     add_name(parser)
     parser.add_argument("--count", type=positive, metavar="N", help="end after N messages")
-    parser.add_argument(
-        "--for", type=seconds, dest="duration", metavar="SECONDS", help="end after this time"
-    )
-    parser.add_argument(
-        "--format", choices=FORMATS, default="text", help="how messages are printed (default text)"
-    )
-    parser.add_argument(
-        "--reconnect", action="store_true", help="connect again whenever the connection ends"
-    )
+    parser.add_argument("--for", type=seconds, dest="duration", metavar="SECONDS", help="end after this time")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="how messages are printed (default text)")
+    parser.add_argument("--reconnect", action="store_true", help="connect again whenever the connection ends")
     add_timeout(parser, "wait this long for the server")
     add_byte(parser)
     add_authkey(parser)
@@ -60,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             return
         try:
             write_message(data, args.format)
-        except Exception as error:      # nobody reads the output any more
+        except Exception as error:  # nobody reads the output any more
             failure = error
             manager.quit()
             return

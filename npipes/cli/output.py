@@ -43,9 +43,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     return result
 
 
-def plain_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
-) -> str:
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = []
     for row in (columns, *rows):
@@ -57,9 +55,7 @@ def plain_table(
     return "\n".join(lines)
 
 
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
-) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     terminal = console(sys.stdout)
     if terminal is not None:
         terminal.print(table(columns, rows, right))

@@ -15,7 +15,7 @@ import npipes
 from npipes.cli.common import Failed, lines_of
 from npipes.cli.work import Work
 
-_GRACE = 2.0        # seconds that a process has to end by itself when its input has ended
+_GRACE = 2.0  # seconds that a process has to end by itself when its input has ended
 
 
 class Processes(Work):
@@ -34,7 +34,7 @@ class Processes(Work):
         if not self._command:
             raise ValueError("--exec needs a command")
         self._say = say
-        self._lock = threading.Lock()       # guards _children
+        self._lock = threading.Lock()  # guards _children
         self._children: dict[npipes.ServerConnection, _Child] = {}
 
     def check(self) -> None:
@@ -94,14 +94,14 @@ class _Child:
     ) -> None:
         self._conn, self._ended = conn, ended
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.room = threading.Event()       # set: there may be room for more to write
+        self.room = threading.Event()  # set: there may be room for more to write
         self._finished = threading.Event()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,     # what it starts itself can be ended with it; POSIX only
+            start_new_session=True,  # what it starts itself can be ended with it; POSIX only
             env=os.environ | _about(conn),
         )
         self._writer = threading.Thread(target=self._write, daemon=True)
@@ -129,7 +129,7 @@ class _Child:
     def _write(self) -> None:
         pipe = self._process.stdin
         assert pipe is not None
-        with suppress(OSError), pipe:       # the process no longer reads
+        with suppress(OSError), pipe:  # the process no longer reads
             while (data := self._messages.get()) is not None:
                 left = memoryview(data + b"\n")
                 while left:
@@ -173,7 +173,7 @@ class _Child:
             except npipes.QueueFullError:
                 # Drained may have come before the clear: look again soon.
                 self.room.wait(0.1)
-            except OSError:     # the client is gone; the process's output goes nowhere
+            except OSError:  # the client is gone; the process's output goes nowhere
                 return
 
 

@@ -23,7 +23,7 @@ from npipes.cli.common import (
 )
 from npipes.cli.output import FORMATS, Progress, write_message
 
-_WINDOW = 4 << 20       # bytes that wait to go out before the next message is read
+_WINDOW = 4 << 20  # bytes that wait to go out before the next message is read
 
 
 def add(commands: Commands) -> None:
@@ -42,18 +42,12 @@ tail -f log | npipes send demo --lines     each line of standard input as it com
     )
     add_name(parser)
     parser.add_argument("messages", nargs="*", metavar="MESSAGE", help="text, sent as UTF-8")
-    parser.add_argument(
-        "--file", action="append", default=[], metavar="FILE", help="send a file; - is standard input"
-    )
+    parser.add_argument("--file", action="append", default=[], metavar="FILE", help="send a file; - is standard input")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--lines", action="store_true", help="each line of the input is a message, without its end"
-    )
+    how.add_argument("--lines", action="store_true", help="each line of the input is a message, without its end")
     how.add_argument("--chunk", type=size, metavar="SIZE", help="messages of at most this size")
     parser.add_argument("--wait", action="store_true", help="wait for a reply to every message")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="text", help="how replies are printed (default text)"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="how replies are printed (default text)")
     add_timeout(parser, "wait this long for the server, and for every reply")
     add_byte(parser)
     add_authkey(parser)
@@ -61,7 +55,7 @@ tail -f log | npipes send demo --lines     each line of standard input as it com
 
 def run(args: argparse.Namespace) -> int:
     sender = _Sender(args)
-    total = _total(args)        # before the connection: a file may not be there
+    total = _total(args)  # before the connection: a file may not be there
     with sender.manager:
         sender.connect()
         with Progress("sending", total) as progress:
@@ -127,7 +121,7 @@ class _Sender:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self._accepted = 0      # messages, and their bytes
+        self._accepted = 0  # messages, and their bytes
         self._bytes = 0
         self._handed_over = 0
         self._replies = 0

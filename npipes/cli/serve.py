@@ -44,8 +44,7 @@ npipes serve demo --echo --stats           and `npipes top demo` elsewhere
         "--exec",
         dest="program",
         metavar="CMD",
-        help="start this for each client: its messages are lines of standard input, lines of the output"
-        " are messages to it",
+        help="start this for each client: its messages are lines of standard input, lines of the output are messages to it",
     )
     what.add_argument(
         "--broadcast",
@@ -57,21 +56,16 @@ npipes serve demo --echo --stats           and `npipes top demo` elsewhere
         "--access",
         type=access,
         default="user",
-        help="who may connect: user (default), everyone, a mode such as 660 or group:NAME (Linux), "
-        "SDDL (Windows)",
+        help="who may connect: user (default), everyone, a mode such as 660 or group:NAME (Linux), SDDL (Windows)",
     )
-    parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="worker threads (default 1)"
-    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="worker threads (default 1)")
     parser.add_argument(
         "--max-clients",
         type=positive,
         metavar="N",
         help="no more clients than this at a time; others wait",
     )
-    parser.add_argument(
-        "--stats", action="store_true", help="let `npipes top` and `npipes info` see the counters"
-    )
+    parser.add_argument("--stats", action="store_true", help="let `npipes top` and `npipes info` see the counters")
     parser.add_argument("--quiet", action="store_true", help="print no line for each connection")
     add_authkey(parser)
 
@@ -101,13 +95,13 @@ def _serve(args: argparse.Namespace, say: Callable[[str], object]) -> npipes.Sta
     publisher = StatsPipe(server) if args.stats else None
     # Not `with`: Ctrl-C may come between a start and what would undo it.
     try:
-        if publisher:       # before the server, so that it is there when the server is
+        if publisher:  # before the server, so that it is there when the server is
             publisher.start()
         server.start()
         work.begin(server)
         server.run()
     except KeyboardInterrupt:
-        pass        # what ends it
+        pass  # what ends it
     finally:
         server.stop()
         if publisher:

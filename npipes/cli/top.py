@@ -12,7 +12,7 @@ from npipes import stats
 from npipes.cli.common import Commands, Failed, add_name, new_command, positive, positive_seconds
 from npipes.cli.output import bytes_text, console, duration_text, line, printable, table
 
-_MAX_PEERS = 20     # lines of the screen
+_MAX_PEERS = 20  # lines of the screen
 
 
 def add(commands: Commands) -> None:
@@ -52,9 +52,7 @@ def _fetch(name: str) -> dict[str, Any]:
     try:
         return stats.fetch(name)
     except npipes.PipeNotFoundError:
-        raise Failed(
-            f"no server of {name} publishes its counters; `npipes serve {name} --stats` does"
-        ) from None
+        raise Failed(f"no server of {name} publishes its counters; `npipes serve {name} --stats` does") from None
 
 
 def rates(before: dict[str, Any], after: dict[str, Any], elapsed: float) -> dict[str, float]:
@@ -95,10 +93,7 @@ def _picture(report: dict[str, Any], rate: dict[str, float]) -> Any:
     from rich.text import Text
 
     counters = report["stats"]
-    head = (
-        f"{printable(str(report.get('address')))}  process {report.get('pid')}"
-        f"  up {duration_text(report.get('uptime', 0))}"
-    )
+    head = f"{printable(str(report.get('address')))}  process {report.get('pid')}  up {duration_text(report.get('uptime', 0))}"
     flow = [
         (
             way,

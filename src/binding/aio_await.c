@@ -145,9 +145,10 @@ static PySendResult step(waiter *w, PyObject **result) {
         return PYGEN_RETURN;
     *result = NULL;
     if (w->stage == WAITING || w->stage == OVER) {
-        PyErr_Format(PyExc_RuntimeError, w->stage == OVER
-                         ? "%s() was awaited before; call it again"
-                         : "%s() is being awaited already", waiter_names[w->kind]);
+        PyErr_Format(PyExc_RuntimeError,
+                     w->stage == OVER ? "%s() was awaited before; call it again"
+                                      : "%s() is being awaited already",
+                     waiter_names[w->kind]);
         return PYGEN_ERROR;
     }
     if (!w->connection) {       /* cancelled */

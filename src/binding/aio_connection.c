@@ -210,8 +210,7 @@ static PyObject *finish_receiving(PyObject *op, PyObject *unused) {
 static PyObject *get_is_connected(PyObject *op, void *unused) {
     (void)unused;
     aio_connection *c = (aio_connection *)op;
-    return PyBool_FromLong(!c->ended && !c->closing
-                           && np_connection_is_open(c->base.connection));
+    return PyBool_FromLong(!c->ended && !c->closing && np_connection_is_open(c->base.connection));
 }
 
 static PyObject *get_address(PyObject *op, void *unused) {
@@ -272,7 +271,8 @@ static PyGetSetDef getset[] = {
      "Why the connection ended: None after an orderly close, else the exception.", NULL},
     {"peer", connection_get_peer, NULL,
      "Who the other end is: (pid, uid, gid, sid, user); what a system doesn't have is None.\n"
-     "Raises PipeClosedError when first asked after the end.", NULL},
+     "Raises PipeClosedError when first asked after the end.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

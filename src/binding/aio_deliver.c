@@ -45,7 +45,7 @@ static PyObject *refuse_coroutine(PyObject *coroutine) {
     Py_XDECREF(PyObject_CallMethod(coroutine, "close", NULL));
     Py_DECREF(coroutine);
     PyErr_SetString(PyExc_TypeError, "on_message returned a coroutine; a function that is to be "
-                    "awaited must be a coroutine function (async def)");
+                                     "awaited must be a coroutine function (async def)");
     return NULL;
 }
 

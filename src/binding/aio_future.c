@@ -84,7 +84,8 @@ PyObject *waiter_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize
     if (count != 1 || named != (context != NULL))
         return PyErr_Format(PyExc_TypeError, "add_done_callback(callback, *, context=None)");
     if (w->callback)
-        return PyErr_Format(PyExc_RuntimeError, "%s() is being awaited already", waiter_names[w->kind]);
+        return PyErr_Format(PyExc_RuntimeError, "%s() is being awaited already",
+                            waiter_names[w->kind]);
     if (context == Py_None)
         context = NULL;
     if (w->stage == WAITING) {
@@ -176,8 +177,7 @@ static PyMethodDef getter_method = {"get", return_self, METH_NOARGS, NULL};
 PyObject *waiter_make_getter(PyObject *value) { return PyCFunction_New(&getter_method, value); }
 
 static bool is_result(PyObject *name) {
-    return PyUnicode_GET_LENGTH(name) == 6
-           && PyUnicode_CompareWithASCIIString(name, "result") == 0;
+    return PyUnicode_GET_LENGTH(name) == 6 && PyUnicode_CompareWithASCIIString(name, "result") == 0;
 }
 
 /* A task looks up four attributes for every wait.  Finding them in the type and

@@ -151,8 +151,8 @@ static void set_timer(endpoint_object *s, int64_t delay_ns) {
     aio *a = s->aio;
     PyObject *tick = PyObject_GetAttrString((PyObject *)s, "_tick");
     if (tick)
-        a->timer = forgive_closed(PyObject_CallMethod(a->loop, "call_later", "dO",
-                                                      (double)delay_ns / 1e9, tick));
+        a->timer = forgive_closed(
+            PyObject_CallMethod(a->loop, "call_later", "dO", (double)delay_ns / 1e9, tick));
     a->timer_at = np_clock() + delay_ns;
     Py_XDECREF(tick);
 }

@@ -1,8 +1,8 @@
 /* Waiters in their queues, from their making to their end: see aio_waiter.h. */
 #include "aio_waiter.h"
 
-const char *const waiter_names[] = {"recv", "__anext__", "call", "send", "drain", "connect",
-                                    "wait_closed", "__aenter__"};
+const char *const waiter_names[] = {"recv",  "__anext__", "call",        "send",
+                                    "drain", "connect",   "wait_closed", "__aenter__"};
 
 /* ---- queues ------------------------------------------------------------ */
 
@@ -103,13 +103,17 @@ static void warn_never_awaited(waiter *w) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "'Connection.%s' was never awaited",
-                         waiter_names[w->kind]) < 0)
+                         waiter_names[w->kind])
+        < 0)
         PyErr_WriteUnraisable((PyObject *)w->connection);
     PyErr_Restore(type, value, traceback);
 }
 
 #ifdef Py_GIL_DISABLED
-static waiter *take_spare(aio_connection *c) { (void)c; return NULL; }
+static waiter *take_spare(aio_connection *c) {
+    (void)c;
+    return NULL;
+}
 static void keep_spare(aio_connection *c, waiter *w) { (void)c, (void)w; }
 #else
 static waiter *take_spare(aio_connection *c) {
@@ -198,8 +202,8 @@ static void dealloc(PyObject *op) {
 static PyObject *repr(PyObject *op) {
     static const char *const stages[] = {"not awaited", "waiting", "resumed", "over"};
     waiter *w = (waiter *)op;
-    return PyUnicode_FromFormat("<Connection.%s(), %s, at %p>", waiter_names[w->kind], stages[w->stage],
-                                op);
+    return PyUnicode_FromFormat("<Connection.%s(), %s, at %p>", waiter_names[w->kind],
+                                stages[w->stage], op);
 }
 
 static PyObject *get_name(PyObject *op, void *unused) {

@@ -62,18 +62,14 @@ static int raise_dial(module_state *state, np_error *error, const patience *p,
     return -1;
 }
 
-static int dial_steps(module_state *state, np_channel_dial *dial, patience *p,
-                      np_channel **out) {
+static int dial_steps(module_state *state, np_channel_dial *dial, patience *p, np_channel **out) {
     np_error error;
     np_code code = NP_E_INTERRUPTED;
     if (patience_prepare(p) < 0)
         return -1;
     while (code == NP_E_INTERRUPTED) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_channel_connect(dial, &p->wait, out, &error);
-        Py_END_ALLOW_THREADS
-        if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
-            return -1;
+        Py_BEGIN_ALLOW_THREADS code = np_channel_connect(dial, &p->wait, out, &error);
+        Py_END_ALLOW_THREADS if (code == NP_E_INTERRUPTED && patience_signals(p) < 0) return -1;
     }
     return code == NP_OK ? 0 : raise_dial(state, &error, p, dial);
 }
@@ -112,11 +108,8 @@ static np_code greet_steps(keeper *k, np_channel *channel, patience *p, np_error
 static np_code pause_steps(np_channel_dial *dial, patience *p) {
     np_code code = NP_E_INTERRUPTED;
     while (code == NP_E_INTERRUPTED) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_channel_pause(dial, &p->wait);
-        Py_END_ALLOW_THREADS
-        if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
-            return code;
+        Py_BEGIN_ALLOW_THREADS code = np_channel_pause(dial, &p->wait);
+        Py_END_ALLOW_THREADS if (code == NP_E_INTERRUPTED && patience_signals(p) < 0) return code;
     }
     return code;
 }
@@ -147,8 +140,8 @@ static PyObject *connect_with(keeper *k, np_channel_dial *dial, patience *p,
 }
 
 PyObject *blocking_connect(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"name", "timeout", "authkey", "max_message_size", "server_owner",
-                            "trusted", "allow", NULL};
+    static char *names[] = {"name",         "timeout", "authkey", "max_message_size",
+                            "server_owner", "trusted", "allow",   NULL};
     PyObject *name, *timeout = NULL, *authkey = Py_None, *owner = Py_None;
     PyObject *trusted = NULL, *allow = NULL, *reading;
     uint64_t max_message_size = 64 << 20;

@@ -121,8 +121,7 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, PyObject *c, np_e
             finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
         Py_CLEAR(e[n].cookie);
         /* A handler may be replaced by itself. */
-    } while (++n < left && is_message_of(&e[n], connection)
-             && np_load32(&s->changes) == changes);
+    } while (++n < left && is_message_of(&e[n], connection) && np_load32(&s->changes) == changes);
     Py_XDECREF(data);
     Py_XDECREF(h.callable);
     return n;
@@ -160,8 +159,9 @@ PyObject *bridge_error(endpoint_object *s, connection_object *c, np_event *e) {
         || (e->u.error.code == NP_E_CANCELED && e->u.error.activity == NP_DOING_READ))
         return NULL;
     np_endpoint *ep = c ? NULL : endpoint_current(s);
-    const char *address = c ? np_connection_address(c->connection)
-                            : ep ? np_endpoint_address(ep) : "";
+    const char *address = c    ? np_connection_address(c->connection)
+                          : ep ? np_endpoint_address(ep)
+                               : "";
     PyObject *error = errors_make(s->state, &e->u.error, address, e->cookie);
     if (ep)
         np_endpoint_release(ep);
@@ -276,9 +276,7 @@ static void *thread_begin(void *user) {
     return calloc(1, sizeof(bridge_thread));
 }
 
-void bridge_keep_object(bridge *b) {
-    np_swap_ptr(&b->kept, Py_NewRef((PyObject *)b->object));
-}
+void bridge_keep_object(bridge *b) { np_swap_ptr(&b->kept, Py_NewRef((PyObject *)b->object)); }
 
 /* The last worker to end finds that all has ended, and lets go of an object
  * that was kept for it. */

@@ -54,8 +54,7 @@ static PyObject *repr(PyObject *op) {
     client_object *self = (client_object *)op;
     return PyUnicode_FromFormat("<npipes.Client on %s, %s, at %p>",
                                 PyBytes_AS_STRING(self->address),
-                                np_channel_is_closed(self->channel) ? "closed" : "connected",
-                                self);
+                                np_channel_is_closed(self->channel) ? "closed" : "connected", self);
 }
 
 /* ---- errors ------------------------------------------------------------ */
@@ -98,11 +97,8 @@ int client_begin(client_object *self, begin_function *begin, patience *p) {
     while (code == NP_E_TIMEOUT || code == NP_E_INTERRUPTED) {
         if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
             return -1;
-        Py_BEGIN_ALLOW_THREADS
-        code = begin(self->channel, &p->wait, &error);
-        Py_END_ALLOW_THREADS
-        if (code == NP_E_TIMEOUT)
-            break;
+        Py_BEGIN_ALLOW_THREADS code = begin(self->channel, &p->wait, &error);
+        Py_END_ALLOW_THREADS if (code == NP_E_TIMEOUT) break;
     }
     if (code == NP_OK)
         return 0;
@@ -117,11 +113,8 @@ static np_code poll_steps(client_object *self, patience *p, np_error *error) {
         return NP_E_INTERRUPTED;
     for (;;) {
         np_code code;
-        Py_BEGIN_ALLOW_THREADS
-        code = np_channel_poll(self->channel, &p->wait, error);
-        Py_END_ALLOW_THREADS
-        if (code != NP_E_INTERRUPTED || patience_signals(p) < 0)
-            return code;
+        Py_BEGIN_ALLOW_THREADS code = np_channel_poll(self->channel, &p->wait, error);
+        Py_END_ALLOW_THREADS if (code != NP_E_INTERRUPTED || patience_signals(p) < 0) return code;
     }
 }
 
@@ -194,8 +187,10 @@ static PyObject *reduce(PyObject *op, PyObject *unused) {
     if (check_open(self) < 0)
         return NULL;
     if (np_channel_is_partial(self->channel)) {
-        PyErr_Format(self->state->pipe_error, "%s: a message has come in part, which can't go to "
-                     "another process", PyBytes_AS_STRING(self->address));
+        PyErr_Format(self->state->pipe_error,
+                     "%s: a message has come in part, which can't go to "
+                     "another process",
+                     PyBytes_AS_STRING(self->address));
         return NULL;
     }
     PyObject *module = PyImport_ImportModule("npipes.client");
@@ -219,8 +214,7 @@ static PyObject *get_address(PyObject *op, void *unused) {
 
 static PyObject *get_max_message_size(PyObject *op, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(
-        np_channel_max_message_size(((client_object *)op)->channel));
+    return PyLong_FromUnsignedLongLong(np_channel_max_message_size(((client_object *)op)->channel));
 }
 
 static PyObject *get_reading(PyObject *op, void *unused) {
@@ -318,8 +312,7 @@ static PyMethodDef methods[] = {
      "End the connection.  Calls that wait in other threads raise PipeClosedError.  Does nothing\n"
      "the second time.  Any thread."},
     {"__enter__", enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", leave, METH_VARARGS,
-     "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"},
+    {"__exit__", leave, METH_VARARGS, "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"},
     {"__reduce__", reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\n"},
     {NULL, NULL, 0, NULL},
 };
@@ -328,15 +321,9 @@ PyDoc_STRVAR(doc, "One end of a connection, for calls that wait.  Made by connec
                   "Listener.accept().");
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)doc},
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
-    {Py_tp_repr, repr},
-    {Py_tp_getset, getset},
-    {Py_tp_members, members},
-    {Py_tp_methods, methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)doc}, {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},     {Py_tp_repr, repr},       {Py_tp_getset, getset},
+    {Py_tp_members, members}, {Py_tp_methods, methods}, {0, NULL},
 };
 
 PyType_Spec client_spec = {

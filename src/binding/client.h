@@ -90,11 +90,13 @@ int blocking_size(PyObject *value, void *out);
 
 extern const char blocking_connect_doc[], blocking_pipe_doc[];
 
-#define BLOCKING_FUNCTIONS                                                                      \
-    {"connect", (PyCFunction)(void (*)(void))blocking_connect, METH_VARARGS | METH_KEYWORDS,    \
-     blocking_connect_doc},                                                                     \
-    {"Pipe", (PyCFunction)(void (*)(void))blocking_pipe, METH_VARARGS | METH_KEYWORDS,          \
-     blocking_pipe_doc},                                                                        \
-    {"_adopt", blocking_adopt, METH_VARARGS, NULL}
+#define BLOCKING_FUNCTIONS                                                                   \
+    {"connect", (PyCFunction)(void (*)(void))blocking_connect, METH_VARARGS | METH_KEYWORDS, \
+     blocking_connect_doc},                                                                  \
+        {"Pipe", (PyCFunction)(void (*)(void))blocking_pipe, METH_VARARGS | METH_KEYWORDS,   \
+         blocking_pipe_doc},                                                                 \
+    {                                                                                        \
+        "_adopt", blocking_adopt, METH_VARARGS, NULL                                         \
+    }
 
 #endif

@@ -86,11 +86,8 @@ static int receive_steps(client_object *self, patience *p, uint64_t limit, targe
         return -1;
     for (bool waited = false; code == NP_WANTED || (code == NP_E_TIMEOUT && !waited);
          waited = true) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_channel_receive(c, &p->wait, limit, &error);
-        Py_END_ALLOW_THREADS
-        if (code == NP_WANTED && make_room(self, to) < 0)
-            return -1;
+        Py_BEGIN_ALLOW_THREADS code = np_channel_receive(c, &p->wait, limit, &error);
+        Py_END_ALLOW_THREADS if (code == NP_WANTED && make_room(self, to) < 0) return -1;
         if (code == NP_E_INTERRUPTED) {
             if (patience_signals(p) < 0)
                 return -1;
@@ -114,8 +111,10 @@ static int parse_recv(PyObject *const *args, Py_ssize_t count, PyObject *names,
     static const char *const keywords[] = {"maxlength", "timeout"};
     PyObject **out[] = {maxlength, timeout};
     if (count > 1) {
-        PyErr_Format(PyExc_TypeError, "recv_bytes() takes at most 1 positional argument (%zd "
-                     "given)", count);
+        PyErr_Format(PyExc_TypeError,
+                     "recv_bytes() takes at most 1 positional argument (%zd "
+                     "given)",
+                     count);
         return -1;
     }
     *maxlength = count ? args[0] : NULL;
@@ -156,9 +155,8 @@ PyObject *client_recv_bytes(PyObject *op, PyObject *const *args, Py_ssize_t coun
     PyObject *maxlength, *timeout;
     uint64_t limit;
     patience p;
-    if (parse_recv(args, count, names, &maxlength, &timeout) < 0
-        || client_check_readable(self) < 0 || parse_limit(maxlength, &limit) < 0
-        || patience_begin(&p, timeout) < 0
+    if (parse_recv(args, count, names, &maxlength, &timeout) < 0 || client_check_readable(self) < 0
+        || parse_limit(maxlength, &limit) < 0 || patience_begin(&p, timeout) < 0
         || client_begin(self, np_channel_receive_begin, &p) < 0)
         return NULL;
     PyObject *message = client_receive(self, &p, limit);
@@ -255,8 +253,8 @@ static int take_some(client_object *self, PyObject *list, size_t max, bool *more
     np_error error;
     size_t count;
     size_t room = max - (size_t)PyList_GET_SIZE(list);
-    if (np_channel_take(self->channel, slices, room < TAKE ? room : TAKE, &count, more,
-                        &error) != NP_OK) {
+    if (np_channel_take(self->channel, slices, room < TAKE ? room : TAKE, &count, more, &error)
+        != NP_OK) {
         errors_raise(self->state, &error, PyBytes_AS_STRING(self->address));
         return -1;
     }
@@ -274,11 +272,8 @@ static int wait_for_some(client_object *self, patience *p) {
     if (patience_prepare(p) < 0)
         return -1;
     while (code == NP_E_INTERRUPTED) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_channel_poll(self->channel, &p->wait, &error);
-        Py_END_ALLOW_THREADS
-        if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
-            return -1;
+        Py_BEGIN_ALLOW_THREADS code = np_channel_poll(self->channel, &p->wait, &error);
+        Py_END_ALLOW_THREADS if (code == NP_E_INTERRUPTED && patience_signals(p) < 0) return -1;
     }
     if (code == NP_OK)
         return 0;

@@ -18,11 +18,8 @@ static int send_steps(client_object *self, patience *p, np_outgoing *out, size_t
         if (patience_prepare(p) < 0)
             return -1;
         do {
-            Py_BEGIN_ALLOW_THREADS
-            code = np_channel_send(self->channel, out, &p->wait, &error);
-            Py_END_ALLOW_THREADS
-            if (code == NP_E_INTERRUPTED && patience_signals(p) < 0)
-                return -1;
+            Py_BEGIN_ALLOW_THREADS code = np_channel_send(self->channel, out, &p->wait, &error);
+            Py_END_ALLOW_THREADS if (code == NP_E_INTERRUPTED && patience_signals(p) < 0) return -1;
         } while (code == NP_E_INTERRUPTED);
     }
     if (code == NP_OK)
@@ -54,8 +51,10 @@ static int parse_send(PyObject *const *args, Py_ssize_t count, PyObject *names,
                       PyObject *out[PARAMETERS]) {
     static const char *const keywords[PARAMETERS] = {"buf", "offset", "size", "timeout"};
     if (count > AT_TIMEOUT) {
-        PyErr_Format(PyExc_TypeError, "send_bytes() takes at most 3 positional arguments (%zd "
-                     "given)", count);
+        PyErr_Format(PyExc_TypeError,
+                     "send_bytes() takes at most 3 positional arguments (%zd "
+                     "given)",
+                     count);
         return -1;
     }
     for (Py_ssize_t i = 0; i < PARAMETERS; i++)
@@ -83,15 +82,17 @@ static int cut(Py_buffer *view, PyObject *offset, PyObject *size) {
     Py_ssize_t begin = offset ? PyNumber_AsSsize_t(offset, PyExc_OverflowError) : 0;
     if (begin == -1 && PyErr_Occurred())
         return -1;
-    const char *wrong = begin < 0 ? "offset is negative"
-                        : begin > view->len ? "buffer length < offset" : NULL;
+    const char *wrong = begin < 0           ? "offset is negative"
+                        : begin > view->len ? "buffer length < offset"
+                                            : NULL;
     Py_ssize_t count = view->len - begin;
     if (!wrong && size && size != Py_None) {
         count = PyNumber_AsSsize_t(size, PyExc_OverflowError);
         if (count == -1 && PyErr_Occurred())
             return -1;
-        wrong = count < 0 ? "size is negative"
-                : count > view->len - begin ? "buffer length < offset + size" : NULL;
+        wrong = count < 0                   ? "size is negative"
+                : count > view->len - begin ? "buffer length < offset + size"
+                                            : NULL;
     }
     if (wrong) {
         PyErr_SetString(PyExc_ValueError, wrong);

@@ -56,8 +56,9 @@ static const char *address_of(connection_object *self) {
 
 PyObject *connection_repr(PyObject *op) {
     connection_object *self = (connection_object *)op;
-    const char *state = np_connection_is_open(self->connection) ? "connected"
-                        : np_connection_is_opening(self->connection) ? "opening" : "closed";
+    const char *state = np_connection_is_open(self->connection)      ? "connected"
+                        : np_connection_is_opening(self->connection) ? "opening"
+                                                                     : "closed";
     return PyUnicode_FromFormat("<%s on %s, %s, at %p>", Py_TYPE(op)->tp_name, address_of(self),
                                 state, self);
 }
@@ -81,8 +82,8 @@ static PyObject *write_payload(connection_object *self, payload *p, PyObject *co
     Py_XINCREF(cookie);
     size_t size = (size_t)p->size;
     if (p->size >= RELEASE_GIL_SIZE && !np_endpoint_is_inside(np_connection_endpoint(c))) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_connection_write(c, p->data, size, p->hold, cookie, &error);
+        Py_BEGIN_ALLOW_THREADS code = np_connection_write(c, p->data, size, p->hold, cookie,
+                                                          &error);
         Py_END_ALLOW_THREADS
     } else {
         code = np_connection_write(c, p->data, size, p->hold, cookie, &error);
@@ -132,8 +133,7 @@ static PyObject *connection_write(PyObject *op, PyObject *const *args, Py_ssize_
                                   PyObject *names) {
     connection_object *self = (connection_object *)op;
     PyObject *given[2] = {count ? args[0] : NULL, NULL};
-    if ((count != 1 || names)
-        && parse_pair("write", "data", args, count, names, given) < 0)
+    if ((count != 1 || names) && parse_pair("write", "data", args, count, names, given) < 0)
         return NULL;
     payload p;
     if (PyBytes_CheckExact(given[0]) && PyBytes_GET_SIZE(given[0]) < NP_PAYLOAD_HOLD) {
@@ -264,7 +264,7 @@ static PyObject *connection_read(PyObject *op, PyObject *args, PyObject *kwargs)
     Py_XDECREF(owned);
     if (code == NP_E_STATE) {
         PyErr_SetString(PyExc_RuntimeError, "read() is for connections with "
-                        "continuous_read=False; this one reads by itself");
+                                            "continuous_read=False; this one reads by itself");
         return NULL;
     }
     np_error error = {.code = code, .activity = NP_DOING_READ};
@@ -333,14 +333,11 @@ PyObject *connection_get_peer(PyObject *op, void *unused) {
         return known;
     np_peer who;
     np_error error = {.activity = NP_DOING_NOTHING};
-    Py_BEGIN_ALLOW_THREADS
-    error.code = np_connection_peer(self->connection, &who);
-    Py_END_ALLOW_THREADS
-    if (error.code != NP_OK)
-        return raise_write(self, &error);
+    Py_BEGIN_ALLOW_THREADS error.code = np_connection_peer(self->connection, &who);
+    Py_END_ALLOW_THREADS if (error.code != NP_OK) return raise_write(self, &error);
     PyObject *peer = PyStructSequence_New(self->state->peer_type);
-    PyObject *items[] = {number_or_none(who.pid), number_or_none(who.uid),
-                         number_or_none(who.gid), text_or_none(who.sid), text_or_none(who.user)};
+    PyObject *items[] = {number_or_none(who.pid), number_or_none(who.uid), number_or_none(who.gid),
+                         text_or_none(who.sid), text_or_none(who.user)};
     bool ok = peer != NULL;
     for (Py_ssize_t i = 0; i < 5; i++) {
         ok = ok && items[i];
@@ -367,12 +364,14 @@ static PyGetSetDef getset[] = {
      "False as soon as the connection is closing, closed or known to have failed.", NULL},
     {"is_opening", get_is_opening, NULL,
      "True while it is being connected, or will be connected again.", NULL},
-    {"pending_bytes", connection_get_pending, NULL, "Bytes that were written and wait to go out.", NULL},
+    {"pending_bytes", connection_get_pending, NULL, "Bytes that were written and wait to go out.",
+     NULL},
     {"error", connection_get_error, NULL,
      "Why the connection ended: None after an orderly close, else the exception.", NULL},
     {"peer", connection_get_peer, NULL,
      "Who the other end is, as the system knows it: (pid, uid, gid, sid, user); what a system\n"
-     "doesn't have is None.  Raises PipeClosedError when first asked after the end.", NULL},
+     "doesn't have is None.  Raises PipeClosedError when first asked after the end.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -170,9 +170,11 @@ static PyObject *endpoint_event(PyObject *op, PyObject *function) {
     PyObject *name = PyObject_GetAttrString(function, "__name__");
     const char *text = name ? PyUnicode_AsUTF8(name) : NULL;
     if (text && handler_find(text) == HANDLER_COUNT) {
-        PyErr_Format(PyExc_ValueError, "'%s' is not an event; a handler is called on_ready, "
+        PyErr_Format(PyExc_ValueError,
+                     "'%s' is not an event; a handler is called on_ready, "
                      "on_connected, on_message, on_messages, on_sent, on_disconnected, on_drained "
-                     "or on_error", text);
+                     "or on_error",
+                     text);
         text = NULL;
     }
     int r = text ? PyObject_SetAttr(op, name, function) : -1;
@@ -244,8 +246,9 @@ PyObject *endpoint_get_stats(PyObject *op, void *unused) {
         np_endpoint_stats(ep, &s);
         np_endpoint_release(ep);
     }
-    const uint64_t values[] = {s.connections, s.connections_total, s.messages_in, s.messages_out,
-                               s.bytes_in, s.bytes_out, s.queued_bytes, s.queued_events, s.errors};
+    const uint64_t values[] = {s.connections,  s.connections_total, s.messages_in,
+                               s.messages_out, s.bytes_in,          s.bytes_out,
+                               s.queued_bytes, s.queued_events,     s.errors};
     PyObject *r = PyStructSequence_New(self->state->stats_type);
     for (size_t i = 0; r && i < sizeof values / sizeof *values; i++) {
         PyObject *n = PyLong_FromUnsignedLongLong(values[i]);

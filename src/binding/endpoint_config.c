@@ -154,8 +154,10 @@ static int set_message_timeout(PyObject *op, PyObject *value, void *unused) {
         return -1;
     }
     if (value != Py_None && !(seconds >= 0.001 && seconds <= 86400)) {
-        PyErr_Format(PyExc_ValueError, "message_timeout must be from 0.001 to 86400 seconds, or "
-                     "None, not %R", value);
+        PyErr_Format(PyExc_ValueError,
+                     "message_timeout must be from 0.001 to 86400 seconds, or "
+                     "None, not %R",
+                     value);
         return -1;
     }
     store((endpoint_object *)op, &message_timeout, (unsigned long long)(int64_t)(seconds * 1e9));
@@ -184,8 +186,8 @@ static int set_authkey(PyObject *op, PyObject *value, void *unused) {
 /* ---- handlers ---------------------------------------------------------- */
 
 const char *const handler_names[HANDLER_COUNT] = {
-    "on_ready", "on_connected", "on_message", "on_messages",
-    "on_sent", "on_disconnected", "on_drained", "on_error",
+    "on_ready", "on_connected",    "on_message", "on_messages",
+    "on_sent",  "on_disconnected", "on_drained", "on_error",
 };
 
 handler_index handler_find(const char *name) {
@@ -218,9 +220,10 @@ int handler_check(handler_index i, PyObject *value) {
         return -1;
     }
     if (is_coroutine_function(value)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a plain function: nobody would await what %R "
-                     "returns; npipes.aio.serve() takes coroutine functions", handler_names[i],
-                     value);
+        PyErr_Format(PyExc_TypeError,
+                     "%s must be a plain function: nobody would await what %R "
+                     "returns; npipes.aio.serve() takes coroutine functions",
+                     handler_names[i], value);
         return -1;
     }
     return 0;
@@ -246,8 +249,8 @@ PyGetSetDef endpoint_getset[] = {
      (void *)&numbers[0]},
     {"message_buffer_size", config_get_number, config_set_number,
      "Size of the first read, bytes; never caps a message.", (void *)&numbers[1]},
-    {"max_message_size", config_get_number, config_set_number,
-     "Bytes a received message may have.", (void *)&numbers[2]},
+    {"max_message_size", config_get_number, config_set_number, "Bytes a received message may have.",
+     (void *)&numbers[2]},
     {"write_high_water", config_get_number, config_set_number,
      "While more bytes than this wait to go out to a peer, nothing is read from it.  None: off.",
      (void *)&numbers[3]},
@@ -283,7 +286,8 @@ PyGetSetDef endpoint_getset[] = {
     {"stats", endpoint_get_stats, NULL, "Counters of the current run, or of the last one.", NULL},
     {"wait_handle", endpoint_get_wait_handle, NULL,
      "Windows: handle of an event that is set while events wait for dispatch().  None on other\n"
-     "systems, when not running, and with free_threading_events=True.", NULL},
+     "systems, when not running, and with free_threading_events=True.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -303,8 +307,11 @@ int endpoint_init(PyObject *op, PyObject *args, PyObject *kwargs) {
     Py_ssize_t at = 0, count = PyTuple_GET_SIZE(args);
     bool named = is_in(kind->parameters, "name");
     if (count > named)
-        return PyErr_Format(PyExc_TypeError, "%s() takes at most %d argument by position (%zd "
-                            "given)", kind->type, named, count), -1;
+        return PyErr_Format(PyExc_TypeError,
+                            "%s() takes at most %d argument by position (%zd "
+                            "given)",
+                            kind->type, named, count),
+               -1;
     if (count && PyObject_SetAttrString(op, "name", PyTuple_GET_ITEM(args, 0)) < 0)
         return -1;
     while (kwargs && PyDict_Next(kwargs, &at, &key, &value)) {
@@ -313,8 +320,7 @@ int endpoint_init(PyObject *op, PyObject *args, PyObject *kwargs) {
             return -1;
         bool known = is_in(endpoint_getset, text) || is_in(kind->parameters, text);
         if (!known || (count && strcmp(text, "name") == 0)) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected argument '%s'", kind->type,
-                         text);
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected argument '%s'", kind->type, text);
             return -1;
         }
         if (PyObject_SetAttr(op, key, value) < 0)

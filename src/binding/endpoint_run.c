@@ -84,8 +84,10 @@ static int retire(endpoint_object *self) {
         return 0;
     PyObject *stopped = NULL;
     if (np_endpoint_is_inside(old))
-        PyErr_Format(PyExc_RuntimeError, "the %s is stopping; it can start again when the "
-                     "handler that runs now has returned", self->kind->noun);
+        PyErr_Format(PyExc_RuntimeError,
+                     "the %s is stopping; it can start again when the "
+                     "handler that runs now has returned",
+                     self->kind->noun);
     else
         stopped = endpoint_stop((PyObject *)self, NULL);
     if (stopped) {
@@ -102,9 +104,10 @@ static int retire(endpoint_object *self) {
 static int check_interpreter(const endpoint_object *self, const np_config *config) {
     if (config->driven || PyInterpreterState_Get() == PyInterpreterState_Main())
         return 0;
-    PyErr_Format(PyExc_RuntimeError, "a %s has threads, which npipes starts in the main interpreter only: "
-                 "in a subinterpreter there are npipes.connect, Listener, Pipe%s", self->kind->noun,
-                 np_endpoint_can_be_driven() ? " and npipes.aio" : "");
+    PyErr_Format(PyExc_RuntimeError,
+                 "a %s has threads, which npipes starts in the main interpreter only: "
+                 "in a subinterpreter there are npipes.connect, Listener, Pipe%s",
+                 self->kind->noun, np_endpoint_can_be_driven() ? " and npipes.aio" : "");
     return -1;
 }
 
@@ -119,7 +122,7 @@ PyObject *endpoint_open(endpoint_object *self, const np_config *given, PyObject 
     Py_XSETREF(self->key, guarded_get(&self->guard, &self->authkey));
     if (self->key && given->byte_mode) {
         PyErr_SetString(PyExc_ValueError, "authkey needs mode='message': a byte stream has no "
-                        "messages for the handshake");
+                                          "messages for the handshake");
         return NULL;
     }
     bridge_host(self->bridge, &host);
@@ -134,8 +137,7 @@ PyObject *endpoint_open(endpoint_object *self, const np_config *given, PyObject 
     /* Workers may deliver before it has started. */
     set_endpoint(self, ep);
     if (encoded) {
-        Py_BEGIN_ALLOW_THREADS
-        code = np_endpoint_listen(ep, encoded, &error);
+        Py_BEGIN_ALLOW_THREADS code = np_endpoint_listen(ep, encoded, &error);
         Py_END_ALLOW_THREADS
     } else {
         /* Soon done, and threads that connect first at a time start it once. */
@@ -162,8 +164,7 @@ PyObject *endpoint_start(PyObject *op, PyObject *unused) {
     if (running)
         Py_RETURN_NONE;
     if (np_swap32(&self->starting, 1)) {
-        PyErr_Format(PyExc_RuntimeError, "another thread is starting this %s",
-                     self->kind->noun);
+        PyErr_Format(PyExc_RuntimeError, "another thread is starting this %s", self->kind->noun);
         return NULL;
     }
     PyObject *result = NULL;
@@ -192,8 +193,7 @@ static int stop_some(np_endpoint *ep, int64_t timeout_ns, PyObject **pending) {
 }
 
 static void stop_begin(np_endpoint *ep) {
-    Py_BEGIN_ALLOW_THREADS
-    np_endpoint_stop_begin(ep);
+    Py_BEGIN_ALLOW_THREADS np_endpoint_stop_begin(ep);
     Py_END_ALLOW_THREADS
 }
 
@@ -257,8 +257,7 @@ int endpoint_timeout(PyObject *value, int64_t *out) {
     if (seconds == -1.0 && PyErr_Occurred())
         return -1;
     if (!(seconds >= 0)) {
-        PyErr_Format(PyExc_ValueError, "timeout must be None or at least 0 seconds, not %R",
-                     value);
+        PyErr_Format(PyExc_ValueError, "timeout must be None or at least 0 seconds, not %R", value);
         return -1;
     }
     if (seconds < LONGEST_S)
@@ -271,8 +270,10 @@ static np_endpoint *running_endpoint(endpoint_object *self, const char *method) 
     if (ep && !np_endpoint_is_forked(ep) && !np_endpoint_has_stopped(ep))
         return ep;
     if (ep && np_endpoint_is_forked(ep))
-        PyErr_Format(PyExc_RuntimeError, "%s(): the %s belongs to the parent process, and "
-                     "can't be used in a child of fork", method, self->kind->noun);
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s(): the %s belongs to the parent process, and "
+                     "can't be used in a child of fork",
+                     method, self->kind->noun);
     else
         PyErr_Format(PyExc_RuntimeError, "%s(): the %s is not running; start() it first", method,
                      self->kind->noun);
@@ -381,7 +382,7 @@ PyObject *endpoint_fileno(PyObject *op, PyObject *unused) {
     np_endpoint_release(ep);
     if (waitable < 0) {
         PyErr_SetString(PyExc_RuntimeError, "fileno(): with free_threading_events=True nothing "
-                        "waits for dispatch()");
+                                            "waits for dispatch()");
         return NULL;
     }
     return PyLong_FromSsize_t(waitable);

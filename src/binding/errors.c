@@ -33,18 +33,17 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
                                     time);
     case NP_E_BROKEN:
         return PyUnicode_FromFormat("%s: the server closed while this client connected", subject);
-    case NP_E_ACCESS:
-        return PyUnicode_FromFormat("%s: this user may not connect", subject);
+    case NP_E_ACCESS: return PyUnicode_FromFormat("%s: this user may not connect", subject);
     case NP_E_EOF:
         return PyUnicode_FromFormat("%s: the server closed before it had proved that it has the "
-                                    "authkey", subject);
+                                    "authkey",
+                                    subject);
     case NP_E_OWNER:
         if (host_has_descriptors)
             return PyUnicode_FromFormat("%s: the server is one of uid %llu", subject,
                                         (ull)e->value);
         return PyUnicode_FromFormat("%s: the server is another user's", subject);
-    default:
-        return NULL;
+    default: return NULL;
     }
 }
 
@@ -60,15 +59,14 @@ static PyObject *describe_timeout(const np_error *e, const char *subject) {
     case NP_DOING_CONNECT:
         if (e->limit == NP_E_AUTH)
             return PyUnicode_FromFormat("%s: the server did not prove within %s that it has the "
-                                        "authkey", subject, time);
+                                        "authkey",
+                                        subject, time);
         return PyUnicode_FromFormat(e->limit == NP_E_BUSY
                                         ? "%s: the server had no room for another client for %s"
                                         : "%s: nobody served this address for %s",
                                     subject, time);
-    case NP_DOING_SEND:
-        return PyUnicode_FromFormat("%s: not sent within %s", subject, time);
-    default:
-        return PyUnicode_FromFormat("%s: no whole message came within %s", subject, time);
+    case NP_DOING_SEND: return PyUnicode_FromFormat("%s: not sent within %s", subject, time);
+    default: return PyUnicode_FromFormat("%s: no whole message came within %s", subject, time);
     }
 }
 
@@ -77,11 +75,11 @@ static PyObject *describe_timeout(const np_error *e, const char *subject) {
 static PyObject *describe_blocking(const np_error *e, const char *subject) {
     ull value = e->value, limit = e->limit;
     switch (e->code) {
-    case NP_E_TIMEOUT:
-        return describe_timeout(e, subject);
+    case NP_E_TIMEOUT: return describe_timeout(e, subject);
     case NP_E_TOO_LARGE:
         return PyUnicode_FromFormat("%s: a message of %llu bytes is more than the %llu bytes that "
-                                    "are allowed", subject, value, limit);
+                                    "are allowed",
+                                    subject, value, limit);
     case NP_E_RESET:
         if (value || limit)
             return NULL;
@@ -93,8 +91,7 @@ static PyObject *describe_blocking(const np_error *e, const char *subject) {
         if (e->activity != NP_DOING_ACCEPT)
             return NULL;
         return PyUnicode_FromFormat("%s: the listener is closed", subject);
-    default:
-        return NULL;
+    default: return NULL;
     }
 }
 
@@ -116,17 +113,19 @@ static PyObject *describe_auth(const np_error *e, const char *subject) {
                                     peer);
     case NP_AUTH_SLOW:
         return PyUnicode_FromFormat("%s: %s did not prove within %llu seconds that it has the "
-                                    "authkey", subject, peer, (ull)e->limit);
+                                    "authkey",
+                                    subject, peer, (ull)e->limit);
     case NP_AUTH_LEFT:
         return PyUnicode_FromFormat("%s: %s left before it had proved that it has the authkey",
                                     subject, peer);
     case NP_AUTH_CROWDED:
         return PyUnicode_FromFormat("%s: %s did not prove that it has the authkey, and had to "
-                                    "make room: max_handshakes is %llu", subject, peer,
-                                    (ull)e->limit);
+                                    "make room: max_handshakes is %llu",
+                                    subject, peer, (ull)e->limit);
     default:
         return PyUnicode_FromFormat("%s: what %s sent is no part of a handshake; perhaps it has "
-                                    "no authkey", subject, peer);
+                                    "no authkey",
+                                    subject, peer);
     }
 }
 
@@ -135,7 +134,8 @@ static PyObject *describe_late(ull came, ull timeout_ns, const char *subject) {
     PyOS_snprintf(time, sizeof time, "%g", (double)timeout_ns / 1e9);
     return PyUnicode_FromFormat("%s: a message came too slowly: after %llu bytes of it, "
                                 "message_timeout, %s seconds, has brought neither its end nor %d "
-                                "bytes", subject, came, time, NP_PROGRESS);
+                                "bytes",
+                                subject, came, time, NP_PROGRESS);
 }
 
 static PyObject *describe(const np_error *e, const char *subject) {
@@ -151,16 +151,16 @@ static PyObject *describe(const np_error *e, const char *subject) {
             return text;
     }
     switch (e->code) {
-    case NP_E_AUTH:
-        return describe_auth(e, subject);
+    case NP_E_AUTH: return describe_auth(e, subject);
     case NP_E_TOO_LARGE:
         return PyUnicode_FromFormat("%s: a message of %llu bytes is more than max_message_size, "
-                                    "%llu bytes", subject, value, limit);
+                                    "%llu bytes",
+                                    subject, value, limit);
     case NP_E_PROTOCOL:
         if (limit && value <= INT32_MAX)
             return PyUnicode_FromFormat("%s: a message of %llu bytes where a handshake has at "
-                                        "most %llu; perhaps the peer has no authkey", subject,
-                                        value, limit);
+                                        "most %llu; perhaps the peer has no authkey",
+                                        subject, value, limit);
         return PyUnicode_FromFormat("%s: a message can't have the length %lld", subject,
                                     (long long)(value >> 32 ? (int64_t)value : (int32_t)value));
     case NP_E_RESET:
@@ -174,10 +174,12 @@ static PyObject *describe(const np_error *e, const char *subject) {
                                     value);
     case NP_E_CLOSED:
         return PyUnicode_FromFormat(limit ? "%s: the connection is not open yet"
-                                          : "%s: the connection is closed", subject);
+                                          : "%s: the connection is closed",
+                                    subject);
     case NP_E_FULL:
         return PyUnicode_FromFormat("%s: a write of %llu bytes would exceed max_pending_bytes, "
-                                    "%llu bytes", subject, value, limit);
+                                    "%llu bytes",
+                                    subject, value, limit);
     case NP_E_ACCESS:
         return PyUnicode_FromFormat("%s: a client of uid %llu was refused; access is for uid %llu",
                                     subject, value, limit);
@@ -188,22 +190,24 @@ static PyObject *describe(const np_error *e, const char *subject) {
         if (e->activity == NP_DOING_READ)
             return describe_late(value, limit, subject);
         return PyUnicode_FromFormat("%s: closed with %llu bytes that the peer did not take within "
-                                    "%llu seconds", subject, value, limit);
-    case NP_E_MEMORY:
-        return PyUnicode_FromFormat("%s: no memory for %llu bytes", subject, value);
+                                    "%llu seconds",
+                                    subject, value, limit);
+    case NP_E_MEMORY: return PyUnicode_FromFormat("%s: no memory for %llu bytes", subject, value);
     case NP_E_FORKED:
         return PyUnicode_FromFormat("%s: belongs to the parent process, and can't be used in a "
-                                    "child of fork", subject);
+                                    "child of fork",
+                                    subject);
     case NP_E_EOF:
         return PyUnicode_FromFormat(value ? "%s: the connection was closed here"
-                                          : "%s: the peer closed the connection", subject);
+                                          : "%s: the peer closed the connection",
+                                    subject);
     case NP_E_HALF_SENT:
         return PyUnicode_FromFormat("%s: an earlier send ended inside a message, so nothing more "
-                                    "can be sent", subject);
+                                    "can be sent",
+                                    subject);
     case NP_E_STATE:
         return PyUnicode_FromFormat("%s: this thread is inside such a call already", subject);
-    default:
-        return PyUnicode_FromFormat("%s: engine error %d", subject, (int)e->code);
+    default: return PyUnicode_FromFormat("%s: engine error %d", subject, (int)e->code);
     }
 }
 
@@ -275,7 +279,8 @@ static PyObject *raise_directory(const np_error *e, const char *address) {
     PyOS_snprintf(mode, sizeof mode, "%o", (unsigned)e->value);
     PyObject *text = PyUnicode_FromFormat(
         "the directory of named sockets must be a directory of this user's with mode 0700, "
-        "not one of uid %llu with mode %s", (ull)e->limit, mode);
+        "not one of uid %llu with mode %s",
+        (ull)e->limit, mode);
     PyObject *args = text ? Py_BuildValue("iOO", e->os, text, path) : NULL;
     if (args)
         PyErr_SetObject(PyExc_OSError, args);
@@ -297,25 +302,24 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
     case NP_E_NAME_LONG:
         return PyErr_Format(PyExc_ValueError,
                             "the address of pipe name %R is %llu bytes long, at most %llu are "
-                            "possible", name, (ull)e->value, (ull)e->limit);
+                            "possible",
+                            name, (ull)e->value, (ull)e->limit);
     case NP_E_INVALID:
         PyErr_Format(PyExc_ValueError, "access for pipe name %R is not one this system has", name);
         return NULL;
     case NP_E_GROUP:
         if (e->value == NP_GROUP_OTHERS)
             break;
-        PyErr_Format(PyExc_ValueError, e->value == NP_GROUP_UNKNOWN
+        PyErr_Format(PyExc_ValueError,
+                     e->value == NP_GROUP_UNKNOWN
                          ? "access for pipe name %R: there is no such group"
                          : "access for a group needs a path, not the pipe name %R: the directory "
                            "of leaf names is closed to others, and an abstract name has no file",
                      name);
         return NULL;
-    case NP_E_DIRECTORY:
-        return raise_directory(e, address);
-    case NP_E_MEMORY:
-        return PyErr_NoMemory();
-    default:
-        break;
+    case NP_E_DIRECTORY: return raise_directory(e, address);
+    case NP_E_MEMORY: return PyErr_NoMemory();
+    default: break;
     }
     PyObject *path = PyUnicode_DecodeFSDefault(*address ? address : "");
     if (!path)
@@ -324,7 +328,8 @@ PyObject *errors_raise_start(const np_error *e, PyObject *name, const char *addr
     if (e->code == NP_E_EXISTS)
         error = PyObject_CallFunction(PyExc_OSError, "isO", EEXIST,
                                       "a server, or a file that is not a stale socket, already "
-                                      "has this address", path);
+                                      "has this address",
+                                      path);
     else if (e->code == NP_E_GROUP)
         error = PyObject_CallFunction(PyExc_OSError, "isO", EPERM,
                                       "this user is not in the group that access names", path);
@@ -373,7 +378,8 @@ int errors_init(PyObject *module, module_state *s) {
     s->pipe_error = add_class(
         module, "PipeError",
         "A pipe operation failed.  operation: what was being done ('accept', 'read', 'write',\n"
-        "'broadcast', 'connect'); cookie: the cookie of that operation, or None.", PyExc_OSError, NULL);
+        "'broadcast', 'connect'); cookie: the cookie of that operation, or None.",
+        PyExc_OSError, NULL);
     if (!s->pipe_error)
         return -1;
     const struct {
@@ -386,8 +392,8 @@ int errors_init(PyObject *module, module_state *s) {
          PyExc_BrokenPipeError},
         {&s->reset_error, "PipeResetError", "The peer went away inside a message.",
          PyExc_ConnectionResetError},
-        {&s->too_large_error, "MessageTooLargeError",
-         "A message is longer than max_message_size.", NULL},
+        {&s->too_large_error, "MessageTooLargeError", "A message is longer than max_message_size.",
+         NULL},
         {&s->protocol_error, "ProtocolError", "The peer sent a length that can't be.", NULL},
         {&s->queue_full_error, "QueueFullError",
          "A write would let more wait to go out than max_pending_bytes.", NULL},

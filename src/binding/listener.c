@@ -34,10 +34,8 @@ static int listen(listener_object *self, PyObject *name, const np_config *config
     PyObject *encoded = PyBytes_FromString(address);
     if (!encoded)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-    code = np_door_open(config, address, &door, &error);
-    Py_END_ALLOW_THREADS
-    if (code != NP_OK) {
+    Py_BEGIN_ALLOW_THREADS code = np_door_open(config, address, &door, &error);
+    Py_END_ALLOW_THREADS if (code != NP_OK) {
         Py_DECREF(encoded);
         errors_raise_start(&error, name, address);
         return -1;
@@ -66,8 +64,8 @@ static int check_standard(PyObject *family, int backlog) {
 }
 
 static int init(PyObject *op, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"address", "family", "backlog", "authkey", "access", "max_message_size",
-                            "trusted", "allow", NULL};
+    static char *names[] = {"address",          "family",  "backlog", "authkey", "access",
+                            "max_message_size", "trusted", "allow",   NULL};
     listener_object *self = (listener_object *)op;
     PyObject *name = Py_None, *family = Py_None, *authkey = Py_None, *access = NULL;
     PyObject *trusted = NULL, *allow = NULL;
@@ -169,8 +167,7 @@ static PyObject *accept_steps(listener_object *self, patience *p) {
             return NULL;
     }
     if (code == NP_OK)
-        return client_new(self->state, channel, address, self->max_message_size,
-                          self->reading);
+        return client_new(self->state, channel, address, self->max_message_size, self->reading);
     patience_explain(p, &error);
     return errors_raise(self->state, &error, address);
 }
@@ -180,8 +177,8 @@ static PyObject *listener_accept(PyObject *op, PyObject *args, PyObject *kwargs)
     listener_object *self = (listener_object *)op;
     PyObject *timeout = Py_None;
     patience p;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:accept", names, &timeout)
-        || !door_of(self) || patience_begin(&p, timeout) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:accept", names, &timeout) || !door_of(self)
+        || patience_begin(&p, timeout) < 0)
         return NULL;
     return accept_steps(self, &p);
 }
@@ -190,8 +187,7 @@ static PyObject *listener_close(PyObject *op, PyObject *unused) {
     (void)unused;
     np_door *door = ((listener_object *)op)->door;
     if (door) {
-        Py_BEGIN_ALLOW_THREADS
-        np_door_close(door);
+        Py_BEGIN_ALLOW_THREADS np_door_close(door);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
@@ -273,8 +269,7 @@ static PyMethodDef methods[] = {
      "close($self, /)\n--\n\n"
      "Withdraw the address; accept() in other threads ends.  Does nothing the second time."},
     {"__enter__", enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", leave, METH_VARARGS,
-     "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"},
+    {"__exit__", leave, METH_VARARGS, "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"},
     {NULL, NULL, 0, NULL},
 };
 

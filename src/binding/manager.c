@@ -3,8 +3,8 @@
 
 /* ---- parameters -------------------------------------------------------- */
 
-static const config_flag reconnect_flag
-    = {"reconnect", offsetof(endpoint_object, config.reconnect), false};
+static const config_flag reconnect_flag = {"reconnect", offsetof(endpoint_object, config.reconnect),
+                                           false};
 
 int config_server_owner(PyObject *value, bool *owner_only) {
     bool user = PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, "user") == 0;
@@ -63,8 +63,10 @@ static int set_reconnect_delay(PyObject *op, PyObject *value, void *unused) {
         return -1;
     }
     if (!(least >= 0.001 && least <= most && most <= 86400)) {
-        PyErr_Format(PyExc_ValueError, "reconnect_delay must be from 0.001 to 86400 seconds, the "
-                     "least before the most, not %R", value);
+        PyErr_Format(PyExc_ValueError,
+                     "reconnect_delay must be from 0.001 to 86400 seconds, the "
+                     "least before the most, not %R",
+                     value);
         return -1;
     }
     endpoint_object *self = (endpoint_object *)op;
@@ -128,12 +130,9 @@ static np_endpoint *ensure_running(endpoint_object *self) {
 
 static PyObject *raise_connect(endpoint_object *self, np_error *error, PyObject *name) {
     switch (error->code) {
-    case NP_E_STATE:
-        return PyErr_Format(PyExc_RuntimeError, "connect(): the manager is stopping");
-    case NP_E_FORKED:
-        return errors_raise(self->state, error, "connect()");
-    default:
-        return errors_raise_start(error, name, "");
+    case NP_E_STATE: return PyErr_Format(PyExc_RuntimeError, "connect(): the manager is stopping");
+    case NP_E_FORKED: return errors_raise(self->state, error, "connect()");
+    default: return errors_raise_start(error, name, "");
     }
 }
 
@@ -149,8 +148,9 @@ static PyObject *start_connect(endpoint_object *self, PyObject *name, const char
     if (!ep)
         return NULL;
     connection_object *c = self->aio
-        ? aio_connection_new(self->state, self->bridge, self->aio->loop)
-        : connection_new(self->state, self->state->client_connection_type, self->bridge);
+                               ? aio_connection_new(self->state, self->bridge, self->aio->loop)
+                               : connection_new(self->state, self->state->client_connection_type,
+                                                self->bridge);
     if (!c || PySet_Add(self->dialed, (PyObject *)c) < 0) {
         np_endpoint_release(ep);
         Py_XDECREF(c);
@@ -214,12 +214,8 @@ PyDoc_STRVAR(doc,
 "manager runs count from the next batch on.  Every method may be called from any thread.");
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)doc},
-    {Py_tp_new, manager_new},
-    {Py_tp_init, endpoint_init},
-    {Py_tp_getset, getset},
-    {Py_tp_methods, methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)doc}, {Py_tp_new, manager_new}, {Py_tp_init, endpoint_init},
+    {Py_tp_getset, getset},   {Py_tp_methods, methods}, {0, NULL},
 };
 
 PyType_Spec manager_spec = {

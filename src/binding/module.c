@@ -70,16 +70,16 @@ static PyMethodDef functions[] = {
 /* ---- making ------------------------------------------------------------ */
 
 static PyStructSequence_Field peer_fields[] = {
-    {"pid", "process id, or None"},
-    {"uid", "user id; None on Windows"},
-    {"gid", "group id; None on Windows"},
-    {"sid", "security identifier; None on Linux"},
-    {"user", "user name, or None"},
-    {NULL, NULL},
+    {"pid", "process id, or None"},       {"uid", "user id; None on Windows"},
+    {"gid", "group id; None on Windows"}, {"sid", "security identifier; None on Linux"},
+    {"user", "user name, or None"},       {NULL, NULL},
 };
 
 static PyStructSequence_Desc peer_desc = {
-    "npipes.Peer", "Who the other end of a connection is.", peer_fields, 5,
+    "npipes.Peer",
+    "Who the other end of a connection is.",
+    peer_fields,
+    5,
 };
 
 static PyStructSequence_Field stats_fields[] = {
@@ -96,12 +96,14 @@ static PyStructSequence_Field stats_fields[] = {
 };
 
 static PyStructSequence_Desc stats_desc = {
-    "npipes.Stats", "Counters of a server, or of a manager of clients.", stats_fields, 9,
+    "npipes.Stats",
+    "Counters of a server, or of a manager of clients.",
+    stats_fields,
+    9,
 };
 
 static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base) {
-    PyTypeObject *type
-        = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
     if (type && PyModule_AddType(module, type) < 0)
         Py_CLEAR(type);
     return type;
@@ -188,24 +190,22 @@ static int exec(PyObject *module) {
 }
 
 /* Every object that the state owns, for traverse and clear. */
-#define STATE_OBJECTS(s)                                                                        \
-    (PyObject **[]) {                                                                           \
-        &(s)->pipe_error, &(s)->closed_error, &(s)->reset_error, &(s)->too_large_error,         \
-            &(s)->protocol_error, &(s)->queue_full_error, &(s)->access_error,                   \
-            &(s)->timeout_error, &(s)->eof_error, &(s)->not_found_error, &(s)->busy_error,      \
-            (PyObject **)&(s)->client_type, (PyObject **)&(s)->listener_type,                   \
-            (PyObject **)&(s)->endpoint_type, (PyObject **)&(s)->server_type,                   \
-            (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                \
-            (PyObject **)&(s)->server_connection_type,                                          \
-            (PyObject **)&(s)->client_connection_type, (PyObject **)&(s)->peer_type,            \
-            &(s)->authentication_error, &(s)->random, &(s)->hmac, &(s)->compare,                \
-            (PyObject **)&(s)->stats_type, (PyObject **)&(s)->aio_connection_type,              \
-            (PyObject **)&(s)->waiter_type, &(s)->cancelled_error, &(s)->invalid_state_error,   \
-            &(s)->stop_iteration, &(s)->get_none, &(s)->str_blocking, &(s)->str_get_loop,       \
-            &(s)->str_operation, &(s)->str_cookie,                                              \
-            &(s)->payload_error, &(s)->payload_dumps, &(s)->payload_usual,                      \
-            &(s)->pickle_loads, (PyObject **)&(s)->payload_name,                                \
-            (PyObject **)&(s)->payload_reading, NULL                                            \
+#define STATE_OBJECTS(s)                                                                           \
+    (PyObject * *[]) {                                                                             \
+        &(s)->pipe_error, &(s)->closed_error, &(s)->reset_error, &(s)->too_large_error,            \
+            &(s)->protocol_error, &(s)->queue_full_error, &(s)->access_error, &(s)->timeout_error, \
+            &(s)->eof_error, &(s)->not_found_error, &(s)->busy_error,                              \
+            (PyObject **)&(s)->client_type, (PyObject **)&(s)->listener_type,                      \
+            (PyObject **)&(s)->endpoint_type, (PyObject **)&(s)->server_type,                      \
+            (PyObject **)&(s)->manager_type, (PyObject **)&(s)->connection_type,                   \
+            (PyObject **)&(s)->server_connection_type, (PyObject **)&(s)->client_connection_type,  \
+            (PyObject **)&(s)->peer_type, &(s)->authentication_error, &(s)->random, &(s)->hmac,    \
+            &(s)->compare, (PyObject **)&(s)->stats_type, (PyObject **)&(s)->aio_connection_type,  \
+            (PyObject **)&(s)->waiter_type, &(s)->cancelled_error, &(s)->invalid_state_error,      \
+            &(s)->stop_iteration, &(s)->get_none, &(s)->str_blocking, &(s)->str_get_loop,          \
+            &(s)->str_operation, &(s)->str_cookie, &(s)->payload_error, &(s)->payload_dumps,       \
+            &(s)->payload_usual, &(s)->pickle_loads, (PyObject **)&(s)->payload_name,              \
+            (PyObject **)&(s)->payload_reading, NULL                                               \
     }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

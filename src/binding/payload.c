@@ -86,8 +86,8 @@ PyObject *payload_message_into(PyObject *last, np_event *event) {
     }
     memcpy(PyBytes_AS_STRING(last), event->u.message.data, event->u.message.size);
     _Py_COMP_DIAG_PUSH
-    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
-    ((PyBytesObject *)last)->ob_shash = -1;
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS((PyBytesObject *)last)
+    ->ob_shash = -1;
     _Py_COMP_DIAG_POP
     return last;
 }

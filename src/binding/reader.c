@@ -69,9 +69,15 @@ static PyObject *read_plain(module_state *state, PyObject *reading, const Py_buf
                             PyObject *buffers) {
     const uint8_t *data = view->buf;
     reader r = {
-        .state = state, .reading = reading, .buffers = buffers,
-        .begin = data, .at = data, .end = data + view->len, .op = data,
-        .work = 65536 + 16 * (uint64_t)view->len, .copies = 64 + 2 * (uint64_t)view->len,
+        .state = state,
+        .reading = reading,
+        .buffers = buffers,
+        .begin = data,
+        .at = data,
+        .end = data + view->len,
+        .op = data,
+        .work = 65536 + 16 * (uint64_t)view->len,
+        .copies = 64 + 2 * (uint64_t)view->len,
     };
     /* With room, so that where the stack ends is never NULL. */
     PyObject *result = reader_make_room(&r.stack, 16) < 0 ? NULL : run(&r);
@@ -117,8 +123,8 @@ PyObject *reader_load(module_state *state, PyObject *reading, PyObject *data, Py
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     PyObject *iterator = buffers == Py_None ? NULL : PyObject_GetIter(buffers);
-    PyObject *result = iterator || buffers == Py_None
-                           ? read_plain(state, reading, &view, iterator) : NULL;
+    PyObject *result = iterator || buffers == Py_None ? read_plain(state, reading, &view, iterator)
+                                                      : NULL;
     Py_XDECREF(iterator);
     PyBuffer_Release(&view);
     return result;
@@ -148,11 +154,13 @@ int reader_prepare(module_state *state) {
     PyObject *pickle = payload ? PyImport_ImportModule("pickle") : NULL;
     int result = fetch(state, payload, "UnsafePayloadError", &state->payload_error) < 0
                          || fetch(state, payload, "Name", (PyObject **)&state->payload_name) < 0
-                         || fetch(state, payload, "Reading", (PyObject **)&state->payload_reading) < 0
+                         || fetch(state, payload, "Reading", (PyObject **)&state->payload_reading)
+                                < 0
                          || fetch(state, payload, "dumps_to_send", &state->payload_dumps) < 0
                          || fetch(state, pickle, "loads", &state->pickle_loads) < 0
                          || fetch(state, payload, "USUAL", &state->payload_usual) < 0
-                     ? -1 : 0;
+                     ? -1
+                     : 0;
     Py_XDECREF(pickle);
     Py_XDECREF(payload);
     return result;

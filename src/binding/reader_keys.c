@@ -10,12 +10,12 @@
 
 enum { SMALL = 128, SMALL_OF_HEAVY = 8, HEAVY = 8, LINEAR = 9 };
 
-#define EMPTY ((Py_hash_t)-1)       /* no object has this hash */
+#define EMPTY ((Py_hash_t) - 1)       /* no object has this hash */
 
 static int spend(reader *r, uint64_t work) {
     if (work > r->work)
         return reader_refuse(r, "its keys take more work to hash and to compare than so few bytes "
-                             "may cause");
+                                "may cause");
     r->work -= work;
     return 0;
 }
@@ -100,7 +100,8 @@ void reader_forget_models(reader *r) {
 /* The way to a free slot that CPython's dict and set take: a set looks at the next few slots
  * as well before it jumps. */
 static int put(reader *r, key_model *m, Py_hash_t hash, uint64_t weight) {
-    size_t at = (size_t)hash, further = (size_t)hash, linear = PyAnySet_Check(m->container) ? LINEAR : 0;
+    size_t at = (size_t)hash, further = (size_t)hash,
+           linear = PyAnySet_Check(m->container) ? LINEAR : 0;
     for (;;) {
         at &= m->mask;
         size_t last = at + linear <= m->mask ? at + linear : at;

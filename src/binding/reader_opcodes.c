@@ -166,8 +166,7 @@ static int set_marked_items(reader *r) {
 
 static int add_items(reader *r, PyObject *set, value *items, size_t count, uint32_t *depth) {
     for (size_t i = 0; i < count; i++) {
-        if (reader_settle(r, &items[i]) < 0
-            || reader_add(r, set, items[i].object, NULL) < 0)
+        if (reader_settle(r, &items[i]) < 0 || reader_add(r, set, items[i].object, NULL) < 0)
             return -1;
         *depth = items[i].depth > *depth ? items[i].depth : *depth;
     }
@@ -328,7 +327,6 @@ int reader_step(reader *r, uint8_t op) {
     case 0x81: return reader_new(r, false);
     case 0x92: return reader_new(r, true);
     case 'b': return reader_build(r);
-    default:
-        return reader_refuse(r, "opcode 0x%x is none that a message may have", op);
+    default: return reader_refuse(r, "opcode 0x%x is none that a message may have", op);
     }
 }

@@ -8,7 +8,9 @@
 /* Every protocol of pickle from 2 on begins with this opcode. */
 static const char *other_use(const reader *r) {
     bool pickled = r->begin < r->end && *r->begin == 0x80;
-    return pickled ? "" : "; it does not begin as an object does: what send_bytes() sent is for recv_bytes()";
+    return pickled
+               ? ""
+               : "; it does not begin as an object does: what send_bytes() sent is for recv_bytes()";
 }
 
 int reader_refuse(const reader *r, const char *format, ...) {
@@ -18,8 +20,7 @@ int reader_refuse(const reader *r, const char *format, ...) {
     va_end(args);
     if (text)
         PyErr_Format(r->state->payload_error, "%U, at byte %zd of %zd%s", text,
-                     (Py_ssize_t)(r->op - r->begin), (Py_ssize_t)(r->end - r->begin),
-                     other_use(r));
+                     (Py_ssize_t)(r->op - r->begin), (Py_ssize_t)(r->end - r->begin), other_use(r));
     Py_XDECREF(text);
     return -1;
 }
@@ -29,8 +30,8 @@ int reader_refuse(const reader *r, const char *format, ...) {
 const uint8_t *reader_take(reader *r, uint64_t n) {
     uint64_t left = (uint64_t)(r->end - r->at);
     if (n > left) {
-        reader_refuse(r, "it wants %llu more bytes, of which there are %llu",
-                      (unsigned long long)n, (unsigned long long)left);
+        reader_refuse(r, "it wants %llu more bytes, of which there are %llu", (unsigned long long)n,
+                      (unsigned long long)left);
         return NULL;
     }
     const uint8_t *data = r->at;
@@ -153,8 +154,7 @@ int reader_put(reader *r, uint64_t index) {
     if (!top)
         return -1;
     if (index > (uint64_t)(r->end - r->begin))
-        return reader_refuse(r, "%llu can't be the number of a value",
-                             (unsigned long long)index);
+        return reader_refuse(r, "%llu can't be the number of a value", (unsigned long long)index);
     if (reader_make_room(&r->memo, (size_t)index + 1) < 0)
         return -1;
     while (r->memo.count <= index)

@@ -45,7 +45,7 @@ int secrets_key(module_state *state, PyObject *value, PyObject **key) {
         *key = PyBytes_FromStringAndSize(view.buf, view.len);
     else
         PyErr_SetString(PyExc_ValueError, "authkey must not be empty: an empty key is known to "
-                        "everybody");
+                                          "everybody");
     PyBuffer_Release(&view);
     if (*key && load(state) < 0)
         Py_CLEAR(*key);

@@ -39,7 +39,8 @@ static PyObject *get_access(PyObject *op, void *unused) {
 static int access_refused(PyObject *value) {
     PyErr_Format(PyExc_ValueError, "access must be 'user', 'everyone', %s, not %R",
                  host_has_descriptors ? "'group:NAME', or a file mode from 0 to 0o777"
-                                      : "or an SDDL string such as 'D:P(A;;GA;;;BA)'", value);
+                                      : "or an SDDL string such as 'D:P(A;;GA;;;BA)'",
+                 value);
     return -1;
 }
 
@@ -192,12 +193,8 @@ PyDoc_STRVAR(doc,
 "server runs count from the next batch on.  Every method may be called from any thread.");
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)doc},
-    {Py_tp_new, server_new},
-    {Py_tp_init, endpoint_init},
-    {Py_tp_getset, getset},
-    {Py_tp_methods, methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)doc}, {Py_tp_new, server_new},  {Py_tp_init, endpoint_init},
+    {Py_tp_getset, getset},   {Py_tp_methods, methods}, {0, NULL},
 };
 
 PyType_Spec server_spec = {

@@ -18,8 +18,7 @@ static bool room_locked(np_endpoint *ep) {
     size_t armed = armed_count(ep);
     const np_config *config = &ep->config;
     return ep->listening && armed < config->listeners
-           && (config->max_instances == 0
-               || ep->connection_count + armed < config->max_instances)
+           && (config->max_instances == 0 || ep->connection_count + armed < config->max_instances)
            && (!np_endpoint_greets(ep) || ep->unproved_count + armed <= config->max_handshakes);
 }
 

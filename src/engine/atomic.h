@@ -11,9 +11,15 @@
 
 #include <intrin.h>
 
-typedef struct { volatile long v; } np_atomic_u32;
-typedef struct { volatile long long v; } np_atomic_u64;
-typedef struct { void *volatile v; } np_atomic_ptr;
+typedef struct {
+    volatile long v;
+} np_atomic_u32;
+typedef struct {
+    volatile long long v;
+} np_atomic_u64;
+typedef struct {
+    void *volatile v;
+} np_atomic_ptr;
 
 static inline uint32_t np_load32(const np_atomic_u32 *a) {
     return (uint32_t)_InterlockedOr((volatile long *)&a->v, 0);
@@ -60,9 +66,15 @@ static inline bool np_cas_ptr(np_atomic_ptr *a, void *expected, void *x) {
 
 #include <stdatomic.h>
 
-typedef struct { _Atomic uint32_t v; } np_atomic_u32;
-typedef struct { _Atomic uint64_t v; } np_atomic_u64;
-typedef struct { void *_Atomic v; } np_atomic_ptr;
+typedef struct {
+    _Atomic uint32_t v;
+} np_atomic_u32;
+typedef struct {
+    _Atomic uint64_t v;
+} np_atomic_u64;
+typedef struct {
+    void *_Atomic v;
+} np_atomic_ptr;
 
 static inline uint32_t np_load32(const np_atomic_u32 *a) {
     return atomic_load_explicit(&a->v, memory_order_acquire);
@@ -80,8 +92,8 @@ static inline uint32_t np_or32(np_atomic_u32 *a, uint32_t x) {
     return atomic_fetch_or_explicit(&a->v, x, memory_order_acq_rel);
 }
 static inline bool np_cas32(np_atomic_u32 *a, uint32_t expected, uint32_t x) {
-    return atomic_compare_exchange_strong_explicit(
-        &a->v, &expected, x, memory_order_acq_rel, memory_order_acquire);
+    return atomic_compare_exchange_strong_explicit(&a->v, &expected, x, memory_order_acq_rel,
+                                                   memory_order_acquire);
 }
 static inline uint64_t np_load64(const np_atomic_u64 *a) {
     return atomic_load_explicit(&a->v, memory_order_acquire);
@@ -102,8 +114,8 @@ static inline void *np_swap_ptr(np_atomic_ptr *a, void *x) {
     return atomic_exchange_explicit(&a->v, x, memory_order_acq_rel);
 }
 static inline bool np_cas_ptr(np_atomic_ptr *a, void *expected, void *x) {
-    return atomic_compare_exchange_strong_explicit(
-        &a->v, &expected, x, memory_order_acq_rel, memory_order_acquire);
+    return atomic_compare_exchange_strong_explicit(&a->v, &expected, x, memory_order_acq_rel,
+                                                   memory_order_acquire);
 }
 #define NP_THREAD_LOCAL _Thread_local
 

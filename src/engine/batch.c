@@ -9,8 +9,7 @@ enum { EVENTS_FIRST = 256, EVENTS_KEPT = 16384, MEMORY_ATTEMPTS = 100 };
 #define MEMORY_PAUSE_NS INT64_C(10000000)
 
 bool np_batch_open(np_batch *batch, np_worker *worker) {
-    *batch = (np_batch){.worker = worker, .endpoint = worker->endpoint,
-                        .chunks = &worker->chunks};
+    *batch = (np_batch){.worker = worker, .endpoint = worker->endpoint, .chunks = &worker->chunks};
     batch->touched_tail = &batch->touched;
     batch->events = malloc(EVENTS_FIRST * sizeof *batch->events);
     batch->capacity = EVENTS_FIRST;

@@ -88,7 +88,7 @@ typedef struct np_incoming {
     size_t capacity, arrived;
     uint64_t expected;              /* its whole length, once it is known */
     bool known;
-    void *owner;                    /* the host's, of data; NULL: memory of the engine's or lent */
+    void *owner; /* the host's, of data; NULL: memory of the engine's or lent */
     uint8_t header[NP_HEADER_BYTES];
     unsigned header_size;
 } np_incoming;
@@ -152,15 +152,14 @@ void np_channel_send_end(np_channel *c, np_outgoing *out);
 /* ---- doors ------------------------------------------------------------- */
 
 /* Listens on an address (of np_address) for those whom config->access lets in. */
-np_code np_door_open(const np_config *config, const char *address, np_door **out,
-                     np_error *error);
+np_code np_door_open(const np_config *config, const char *address, np_door **out, np_error *error);
 /* Waits for a client.  A wait that ends without one loses nobody.  With secrets
  * (NULL: none) it is one that has proved the key; the handshakes of all that have
  * come go on while a thread is in here, several at once.  NP_REFUSED: one did
  * not, and *error says why; NP_E_INTERRUPTED: also when secrets could not do
  * their part. */
-np_code np_door_accept(np_door *door, const np_secrets *secrets, np_wait *wait,
-                       np_channel **out, np_error *error);
+np_code np_door_accept(np_door *door, const np_secrets *secrets, np_wait *wait, np_channel **out,
+                       np_error *error);
 /* Waits are ended, and the address is withdrawn when the last one has left. */
 void np_door_close(np_door *door);
 /* Closes and frees. */

@@ -17,8 +17,11 @@ np_buffer *np_buffer_wrap(const void *data, size_t size, const np_buffer_ops *op
     np_buffer *b = malloc(sizeof *b);
     if (!b)
         return NULL;
-    *b = (np_buffer){.data = (uint8_t *)(uintptr_t)data, .size = size, .capacity = size,
-                     .ops = ops, .owner = owner};
+    *b = (np_buffer){.data = (uint8_t *)(uintptr_t)data,
+                     .size = size,
+                     .capacity = size,
+                     .ops = ops,
+                     .owner = owner};
     np_store32(&b->refs, 1);
     return b;
 }

@@ -189,16 +189,13 @@ static np_code receive_header(np_channel *c, const np_wait *wait, np_error *erro
         in->header_size += (unsigned)got;
         unsigned size;
         switch (np_frame_decode(in->header, in->header_size, &size, &in->expected)) {
-        case NP_FRAME_OK:
-            in->known = true;
-            return NP_OK;
+        case NP_FRAME_OK: in->known = true; return NP_OK;
         case NP_FRAME_BAD:
             fail(error, NP_DOING_RECEIVE, NP_E_PROTOCOL, 0);
             error->value = in->expected;
             c->end = *error;
             return NP_E_PROTOCOL;
-        case NP_FRAME_SHORT:
-            break;
+        case NP_FRAME_SHORT: break;
         }
     }
 }
@@ -270,9 +267,7 @@ np_code np_channel_receive(np_channel *c, np_wait *wait, uint64_t limit, np_erro
     return receive_body(c, wait, error);
 }
 
-bool np_channel_expects_wait(const np_channel *c) {
-    return np_load32(&c->asked) && !c->in.known;
-}
+bool np_channel_expects_wait(const np_channel *c) { return np_load32(&c->asked) && !c->in.known; }
 
 size_t np_channel_wanted(const np_channel *c) {
     const np_incoming *in = &c->in;
@@ -296,8 +291,7 @@ const np_incoming *np_channel_incoming(const np_channel *c) { return &c->in; }
 void np_channel_received(np_channel *c) { c->in = (np_incoming){0}; }
 
 void np_channel_lost(np_channel *c) {
-    c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_RECEIVE,
-                        .value = c->in.expected};
+    c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_RECEIVE, .value = c->in.expected};
     c->in = (np_incoming){0};
 }
 

@@ -30,8 +30,7 @@ static np_code send_rest(np_wire *wire, np_handshake *h, const np_wait *wait, np
     return NP_OK;
 }
 
-static np_code receive_some(np_wire *wire, np_handshake *h, const np_wait *wait,
-                            np_error *error) {
+static np_code receive_some(np_wire *wire, np_handshake *h, const np_wait *wait, np_error *error) {
     size_t size, got;
     uint64_t left;
     int os = 0;

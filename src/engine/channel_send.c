@@ -61,8 +61,7 @@ static np_code send_framed(np_channel *c, np_outgoing *out, const np_wait *wait,
     }
 }
 
-static np_code send_whole(np_channel *c, np_outgoing *out, const np_wait *wait,
-                          np_error *error) {
+static np_code send_whole(np_channel *c, np_outgoing *out, const np_wait *wait, np_error *error) {
     for (; out->next < out->count; out->next++) {
         const np_slice *message = &out->messages[out->next];
         size_t taken;

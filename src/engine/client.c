@@ -80,8 +80,8 @@ static void dial_later(np_connection *c) {
         if (delay > time_left(c))
             delay = time_left(c);
     } else {
-        delay = np_backoff_next(&k->reconnect, config->reconnect_min_ns,
-                                config->reconnect_max_ns, random);
+        delay = np_backoff_next(&k->reconnect, config->reconnect_min_ns, config->reconnect_max_ns,
+                                random);
     }
     c->timer.fire = dial_now;
     np_timer_set(c->worker, &c->timer, delay);

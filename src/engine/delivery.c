@@ -101,9 +101,8 @@ static void make_wanted(np_batch *batch) {
     batch->wanted = NULL;
     while (c) {
         np_connection *next = c->wanted_next;
-        np_buffer *b = c->arriving
-            ? np_buffer_resize(c->arriving, c->wanted_capacity)
-            : ep->host.buffer_new(ep->host.user, c->wanted_capacity);
+        np_buffer *b = c->arriving ? np_buffer_resize(c->arriving, c->wanted_capacity)
+                                   : ep->host.buffer_new(ep->host.user, c->wanted_capacity);
         if (!np_inbound_buffer_ready(c, b) && c->state == NP_STATE_OPEN) {
             np_error error = np_error_make(NP_E_MEMORY, NP_DOING_READ);
             error.value = c->expected;
@@ -292,7 +291,8 @@ static void poll_again(np_batch *batch) {
 
 void np_delivery_run(np_batch *batch, void *thread, bool queue, np_round *round) {
     np_endpoint *ep = batch->endpoint;
-    bool must_enter = batch->wanted || batch->due || np_load32(&ep->trashed) || (batch->count && !queue);
+    bool must_enter = batch->wanted || batch->due || np_load32(&ep->trashed)
+                      || (batch->count && !queue);
     size_t count = batch->count;
     if (must_enter) {
         bool contended = enter(batch, thread);

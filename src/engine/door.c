@@ -29,8 +29,7 @@ static void shut(np_door *door) {
     np_lobby_clear(&door->lobby);
 }
 
-np_code np_door_open(const np_config *config, const char *address, np_door **out,
-                     np_error *error) {
+np_code np_door_open(const np_config *config, const char *address, np_door **out, np_error *error) {
     np_door *door = calloc(1, sizeof *door);
     *error = (np_error){.activity = NP_DOING_START};
     error->code = door ? np_wire_listen(&door->listener, config, address, error) : NP_E_MEMORY;
@@ -97,8 +96,8 @@ static np_code accept_inside(np_door *door, const np_secrets *secrets, np_wait *
     return code == NP_OK ? np_channel_new(&wire, out, error) : code;
 }
 
-np_code np_door_accept(np_door *door, const np_secrets *secrets, np_wait *wait,
-                       np_channel **out, np_error *error) {
+np_code np_door_accept(np_door *door, const np_secrets *secrets, np_wait *wait, np_channel **out,
+                       np_error *error) {
     *error = (np_error){.activity = NP_DOING_ACCEPT};
     np_code code = np_gate_enter(&door->gate, &door->accepting, wait);
     if (code == NP_OK) {

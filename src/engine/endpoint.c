@@ -347,9 +347,9 @@ intptr_t np_endpoint_waitable(np_endpoint *ep) {
         return -1;
     np_mutex_lock(&ep->lock);
     bool open = ep->config.marshalled && !ep->closed && ep->worker_count;
-    intptr_t waitable = !open ? -1
+    intptr_t waitable = !open               ? -1
                         : ep->config.driven ? np_port_waitable(&ep->workers[0].port)
-                        : np_signal_waitable(&ep->backlog.signal);
+                                            : np_signal_waitable(&ep->backlog.signal);
     np_mutex_unlock(&ep->lock);
     return waitable;
 }

@@ -94,8 +94,7 @@ void np_greeting_make_room_locked(np_endpoint *ep) {
 static bool makes_room(np_connection *c) {
     np_endpoint *ep = c->endpoint;
     np_mutex_lock(&ep->lock);
-    bool makes = np_greeting_is_crowded_locked(ep)
-                 && ep->unproved.next == &c->greeting->node;
+    bool makes = np_greeting_is_crowded_locked(ep) && ep->unproved.next == &c->greeting->node;
     np_mutex_unlock(&ep->lock);
     return makes;
 }

@@ -77,8 +77,6 @@ static inline bool np_handshake_is_proved(const np_handshake *h) {
 }
 
 /* Both ends have proved the key.  What is unsent then has still to go out. */
-static inline bool np_handshake_is_done(const np_handshake *h) {
-    return h->next == NP_STEP_DONE;
-}
+static inline bool np_handshake_is_done(const np_handshake *h) { return h->next == NP_STEP_DONE; }
 
 #endif

@@ -217,21 +217,21 @@ struct np_connection {
     np_read_request *reads, **reads_tail;
     np_refusal *refusals;
     bool refusal_lost;              /* there was no memory for one */
-    np_error error;                 /* the first failure; code NP_OK: none.  Written by the poller,
+    np_error error; /* the first failure; code NP_OK: none.  Written by the poller,
                                        which reads it without */
 
     /* -- poller only -- */
     np_timer timer;
     uint8_t header[NP_HEADER_MAX];
-    const uint8_t *wanted_data;     /* first bytes, in the batch's memory */
+    const uint8_t *wanted_data; /* first bytes, in the batch's memory */
     size_t wanted_size;
     np_connection *wanted_next;
     np_connection *doomed_next;
     /* continuous_read=false: messages that no read() has asked for yet. */
     np_buffer *held, **held_tail;
 
-    np_connection *posted_next;     /* worker->post_lock; of a list that was taken, the poller's */
-    np_node registry;               /* endpoint->lock */
+    np_connection *posted_next; /* worker->post_lock; of a list that was taken, the poller's */
+    np_node registry; /* endpoint->lock */
 };
 
 /* ---- batch ------------------------------------------------------------- */
@@ -242,15 +242,15 @@ struct np_batch {
     np_endpoint *endpoint;
     np_event *events;
     size_t count, capacity;
-    bool owns;                      /* an event has a reference to give back */
+    bool owns; /* an event has a reference to give back */
     np_arena arena;
-    np_chunk_pool *chunks;          /* the poller's; NULL where another thread dispatches */
-    np_connection *dirty;           /* written to by the host inside deliver */
-    np_connection *touched, **touched_tail;     /* to pump when all is done */
-    np_connection *wanted;          /* need a buffer from the host */
-    np_greeting *due;               /* need the host's secrets */
-    np_connection *doomed;          /* CLOSED; one reference each */
-    np_batch *outer;                /* a batch this thread was already delivering */
+    np_chunk_pool *chunks; /* the poller's; NULL where another thread dispatches */
+    np_connection *dirty; /* written to by the host inside deliver */
+    np_connection *touched, **touched_tail; /* to pump when all is done */
+    np_connection *wanted; /* need a buffer from the host */
+    np_greeting *due; /* need the host's secrets */
+    np_connection *doomed; /* CLOSED; one reference each */
+    np_batch *outer; /* a batch this thread was already delivering */
 };
 
 /* ---- worker ------------------------------------------------------------ */
@@ -259,34 +259,34 @@ struct np_worker {
     /* -- constant -- */
     np_endpoint *endpoint;
     unsigned index;
-    const np_time_source *time;     /* what timers go by; NULL: the system's */
-    np_port port;                   /* what it is made of guards itself; closed when it has `ended` */
+    const np_time_source *time; /* what timers go by; NULL: the system's */
+    np_port port; /* what it is made of guards itself; closed when it has `ended` */
     /* -- starter's -- */
     np_thread thread;
-    bool started;                   /* thread is one */
+    bool started; /* thread is one */
     /* -- poller only -- */
     np_batch batch;
     np_completion completions[NP_COMPLETIONS];
     np_chunk_pool chunks;
-    np_list timers;                 /* by deadline */
-    np_list message_timers;         /* likewise; all have the same delay */
-    uint64_t random;                /* state of the jitter's generator */
-    bool stopping;                  /* has begun to end its connections */
+    np_list timers; /* by deadline */
+    np_list message_timers; /* likewise; all have the same delay */
+    uint64_t random; /* state of the jitter's generator */
+    bool stopping; /* has begun to end its connections */
     /* -- endpoint->lock -- */
-    size_t live;                    /* connections not yet CLOSED */
-    size_t armed;                   /* instances bound to it */
+    size_t live; /* connections not yet CLOSED */
+    size_t armed; /* instances bound to it */
     /* -- post_lock -- */
     np_mutex post_lock;
     np_connection *posted, **posted_tail;
-    bool closed;                    /* the poller has ended; nothing is posted any more */
+    bool closed; /* the poller has ended; nothing is posted any more */
     /* -- atomic -- */
-    np_atomic_u32 any_posted;       /* posted != NULL, for the poller without the lock */
-    np_atomic_u32 drained;          /* nothing is left; the poller may end */
+    np_atomic_u32 any_posted; /* posted != NULL, for the poller without the lock */
+    np_atomic_u32 drained; /* nothing is left; the poller may end */
     np_atomic_u32 stop_posted;
-    np_atomic_u32 asleep;           /* the poller sleeps, or is about to */
+    np_atomic_u32 asleep; /* the poller sleeps, or is about to */
     /* -- wake_lock: not post_lock, which a poller that was woken takes at once -- */
     np_mutex wake_lock;
-    bool ended;                     /* the port is not woken any more */
+    bool ended; /* the port is not woken any more */
     /* -- atomic -- */
     np_atomic_u64 messages_in, messages_out, bytes_in, bytes_out, errors;
 };
@@ -302,9 +302,9 @@ typedef enum np_phase {
 
 /* One wait for one client. */
 typedef struct np_slot {
-    np_instance instance;           /* the platform's until it completes, then the poller's */
-    np_node node;                   /* endpoint->slots, or spare_slots; endpoint->lock */
-    np_worker *worker;              /* constant while armed */
+    np_instance instance; /* the platform's until it completes, then the poller's */
+    np_node node; /* endpoint->slots, or spare_slots; endpoint->lock */
+    np_worker *worker; /* constant while armed */
 } np_slot;
 
 /* Who polls the one worker's port of a marshalled endpoint: the worker's
@@ -312,76 +312,76 @@ typedef struct np_slot {
 typedef struct np_lease {
     np_mutex lock;
     np_cond changed;
-    bool worker_polls;              /* lock */
-    np_atomic_u32 guests;           /* inside or waiting to be; written with lock held */
+    bool worker_polls; /* lock */
+    np_atomic_u32 guests; /* inside or waiting to be; written with lock held */
 } np_lease;
 
 /* Events of a marshalled endpoint that no guest was there to take. */
 typedef struct np_backlog {
     np_mutex lock;
-    np_atomic_u32 any;              /* count > 0, for those without the lock */
+    np_atomic_u32 any; /* count > 0, for those without the lock */
     /* -- lock -- */
     np_event *events;
     size_t first, count, capacity;
-    np_signal signal;               /* set while count > 0; opened and closed with the endpoint */
+    np_signal signal; /* set while count > 0; opened and closed with the endpoint */
 } np_backlog;
 
 struct np_endpoint {
     /* -- constant -- */
     np_config config;
     np_host host;
-    uint64_t append_limit;          /* bytes in an outbox that no limit is near; 0: never */
-    char address[NP_ADDRESS_MAX];   /* from `addressed` on; "" of one that only connects */
+    uint64_t append_limit; /* bytes in an outbox that no limit is near; 0: never */
+    char address[NP_ADDRESS_MAX]; /* from `addressed` on; "" of one that only connects */
     /* -- atomic -- */
     np_atomic_u32 refs;
     np_atomic_u32 addressed;
     np_atomic_u32 want_sent;
-    np_atomic_u32 phase;            /* np_phase */
+    np_atomic_u32 phase; /* np_phase */
     np_atomic_u32 forked;
 
     /* -- lock -- */
     np_mutex lock;
-    np_cond ended;                  /* a worker drained or joined, a guest left, threads were joined */
-    np_list connections;            /* by registry */
-    size_t connection_count;        /* of those that have a link */
-    size_t greeting_count;          /* of those, the ones in a handshake */
-    np_list unproved;               /* of a server: those that have yet to prove the key, */
-    size_t unproved_count;          /* the oldest first */
-    np_list slots;                  /* armed */
-    np_list spare_slots;            /* kept, so that to wait again takes no memory */
-    bool listening;                 /* listener is one */
-    bool accept_paused;             /* accept_timer is set */
-    np_listener listener;           /* what it is made of guards itself, too */
-    unsigned joined;                /* workers whose threads run */
+    np_cond ended; /* a worker drained or joined, a guest left, threads were joined */
+    np_list connections; /* by registry */
+    size_t connection_count; /* of those that have a link */
+    size_t greeting_count; /* of those, the ones in a handshake */
+    np_list unproved; /* of a server: those that have yet to prove the key, */
+    size_t unproved_count; /* the oldest first */
+    np_list slots; /* armed */
+    np_list spare_slots; /* kept, so that to wait again takes no memory */
+    bool listening; /* listener is one */
+    bool accept_paused; /* accept_timer is set */
+    np_listener listener; /* what it is made of guards itself, too */
+    unsigned joined; /* workers whose threads run */
     unsigned drained_count;
-    bool starting;                  /* listen has not returned */
+    bool starting; /* listen has not returned */
     bool joining, threads_joined;
-    bool closed;                    /* ports and signals are closed */
-    np_worker *workers;             /* NULL until all are there; written with lock held, and */
-    unsigned worker_count;          /* constant for those who have seen RUNNING */
+    bool closed; /* ports and signals are closed */
+    np_worker *workers; /* NULL until all are there; written with lock held, and */
+    unsigned worker_count; /* constant for those who have seen RUNNING */
 
-    np_timer accept_timer;          /* after a failed accept; of the poller that set it */
+    np_timer accept_timer; /* after a failed accept; of the poller that set it */
 
     /* -- each guards itself, or is atomic -- */
     np_lease lease;
     np_backlog backlog;
-    np_atomic_u32 dispatching;      /* a guest is inside run or dispatch */
+    np_atomic_u32 dispatching; /* a guest is inside run or dispatch */
     np_atomic_u32 quit;
-    np_atomic_u32 attention;        /* the guest is to ask np_host.interrupted */
-    np_atomic_u32 ready;            /* READY is due; worker 0's poller reports it */
-    np_signal quit_signal;          /* for run() of an endpoint that is not marshalled */
+    np_atomic_u32 attention; /* the guest is to ask np_host.interrupted */
+    np_atomic_u32 ready; /* READY is due; worker 0's poller reports it */
+    np_signal quit_signal; /* for run() of an endpoint that is not marshalled */
 
     np_mutex trash_lock;
-    np_buffer *trash;               /* trash_lock */
-    np_atomic_u32 trashed;          /* trash != NULL; written with trash_lock held */
+    np_buffer *trash; /* trash_lock */
+    np_atomic_u32 trashed; /* trash != NULL; written with trash_lock held */
 
     np_atomic_u64 connections_total;
-    np_node fork_node;              /* of all endpoints, for fork; the lock of fork.c */
+    np_node fork_node; /* of all endpoints, for fork; the lock of fork.c */
 };
 
 /* ---- batch.c: events in the making ------------------------------------- */
 
-extern NP_THREAD_LOCAL np_batch *np_current_batch;  /* whose events this thread delivers */
+extern NP_THREAD_LOCAL np_batch *np_current_batch; /* whose events this thread delivers */
 
 bool np_batch_open(np_batch *batch, np_worker *worker);
 void np_batch_close(np_batch *batch);
@@ -427,8 +427,8 @@ void np_inbound_clear(np_connection *c);
 
 /* ---- outbound.c: accepted writes to the link --------------------------- */
 
-np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
-                          void *cookie, np_error *error);
+np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count, void *cookie,
+                          np_error *error);
 /* Hands over what the link takes; connection's lock held; pool is the calling
  * thread's, or NULL.  Posts what follows
  * from it (sent, drained, failed) as requests. */
@@ -527,9 +527,9 @@ void np_client_free(np_client *client);
 /* What one round did, for the guest that asked for it. */
 typedef struct np_round {
     size_t delivered;
-    bool idle;                      /* nothing completed, nothing was delivered */
-    bool leave;                     /* the host wants the guest's call to end */
-    bool attention;                 /* np_endpoint_interrupt was called */
+    bool idle; /* nothing completed, nothing was delivered */
+    bool leave; /* the host wants the guest's call to end */
+    bool attention; /* np_endpoint_interrupt was called */
 } np_round;
 
 /* Gives the batch to the host now (a guest, or free-threaded), or queues it;

@@ -14,12 +14,8 @@ typedef np_node np_list;
 
 #define NP_ENTRY(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
 
-static inline void np_list_init(np_list *list) {
-    list->next = list->prev = list;
-}
-static inline bool np_list_empty(const np_list *list) {
-    return list->next == list;
-}
+static inline void np_list_init(np_list *list) { list->next = list->prev = list; }
+static inline bool np_list_empty(const np_list *list) { return list->next == list; }
 static inline void np_list_insert_before(np_node *at, np_node *node) {
     node->prev = at->prev;
     node->next = at;

@@ -21,8 +21,8 @@ size_t np_lobby_count(const np_lobby *lobby);
  * NP_REFUSED: one has not, and was sent away; NP_E_INTERRUPTED: the host could
  * not do its part; NP_PENDING: all wait for their clients, until *deadline at
  * most. */
-np_code np_lobby_work(np_lobby *lobby, const np_secrets *secrets, np_wire *out,
-                      int64_t *deadline, np_error *error);
+np_code np_lobby_work(np_lobby *lobby, const np_secrets *secrets, np_wire *out, int64_t *deadline,
+                      np_error *error);
 /* Those that are waited for; how many. */
 size_t np_lobby_wires(const np_lobby *lobby, np_wire *out[NP_LOBBY_SIZE + 1]);
 /* Sends everybody away. */

@@ -277,8 +277,8 @@ np_code np_endpoint_open(np_endpoint *endpoint, np_error *error);
  * is reported once for each time that it is not connected.  *out has a reference
  * for the caller and `user` as its user pointer before the first event.
  * NP_E_STATE: the endpoint does not run. */
-np_code np_endpoint_connect(np_endpoint *endpoint, const char *name, int64_t timeout_ns,
-                            void *user, np_connection **out, np_error *error);
+np_code np_endpoint_connect(np_endpoint *endpoint, const char *name, int64_t timeout_ns, void *user,
+                            np_connection **out, np_error *error);
 
 /* No new connections, and nobody finds the address any more; those that there
  * are go on. */

@@ -143,8 +143,8 @@ static bool hold(const np_message *m, np_buffer **held) {
     return true;
 }
 
-static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_message *m,
-                          void *cookie, bool report, np_error *error) {
+static np_code add_locked(np_connection *c, np_chunk_pool *pool, const np_message *m, void *cookie,
+                          bool report, np_error *error) {
     bool framed = NP_LINK_FRAMED && !c->endpoint->config.byte_mode;
     size_t size = m->size;
     if (!report && !m->hold && size < NP_HOLD_SIZE
@@ -232,8 +232,8 @@ static void soil_locked(np_connection *c, np_batch *batch) {
     batch->dirty = c;
 }
 
-np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count,
-                          void *cookie, np_error *error) {
+np_code np_outbound_write(np_connection *c, const np_message *messages, size_t count, void *cookie,
+                          np_error *error) {
     np_batch *batch = np_current_batch;
     bool in_batch = batch && batch->worker == c->worker;
     np_chunk_pool *pool = in_batch ? batch->chunks : NULL;
@@ -255,8 +255,8 @@ np_code np_outbound_write(np_connection *c, const np_message *messages, size_t c
 bool np_connection_append(np_connection *c, const void *data, size_t size) {
     const np_endpoint *ep = c->endpoint;
     np_batch *batch = np_current_batch;
-    if (!batch || batch->worker != c->worker || size >= NP_HOLD_SIZE
-        || np_load32(&ep->want_sent) || np_load32(&ep->forked))
+    if (!batch || batch->worker != c->worker || size >= NP_HOLD_SIZE || np_load32(&ep->want_sent)
+        || np_load32(&ep->forked))
         return false;
     np_mutex_lock(&c->lock);
     np_outbox *out = &c->out;

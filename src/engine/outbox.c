@@ -5,10 +5,7 @@
 
 #include "buffer.h"
 
-enum {
-    CHUNK_LARGE = 64 * 1024,
-    RECORDS_KEPT = 8
-};
+enum { CHUNK_LARGE = 64 * 1024, RECORDS_KEPT = 8 };
 
 static bool reserve_records(np_outbox *out, uint32_t count) {
     if (out->count + count <= out->capacity)
@@ -258,7 +255,8 @@ void np_outbox_advance(np_outbox *out, np_chunk_pool *pool, uint64_t n, bool one
         uint64_t rest = head->size - out->head_taken;
         if (n < rest) {
             uint64_t in_chunks = out->head_taken < head->inline_size
-                                     ? head->inline_size - out->head_taken : 0;
+                                     ? head->inline_size - out->head_taken
+                                     : 0;
             consume_bytes(out, pool, n < in_chunks ? n : in_chunks);
             out->head_taken += n;
             out->bytes -= n;

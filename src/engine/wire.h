@@ -40,11 +40,9 @@ enum { NP_WIRES_WAITED = 41 };      /* by np_wire_listener_wait at once */
  * NP_E_BUSY: somebody does, and has no room now; NP_E_ACCESS: this user may not;
  * NP_E_OWNER: its server is not one whom owner_only, or the kind of the address,
  * allows: *owner is its uid, where there are such. */
-np_code np_wire_dial(np_wire *wire, const char *address, bool owner_only, uint64_t *owner,
-                     int *os);
+np_code np_wire_dial(np_wire *wire, const char *address, bool owner_only, uint64_t *owner, int *os);
 /* Between attempts: waits for at most pause_ns. */
-np_code np_wire_dial_pause(const char *address, np_code why, int64_t pause_ns,
-                           const np_wait *wait);
+np_code np_wire_dial_pause(const char *address, np_code why, int64_t pause_ns, const np_wait *wait);
 /* Both ends of a connection without an address. */
 np_code np_wire_pair(np_wire *a, np_wire *b, int *os);
 /* Takes over a descriptor or handle that another process opened. */
@@ -61,12 +59,12 @@ np_code np_wire_receive(np_wire *wire, uint8_t *to, size_t size, const np_wait *
 /* The same without waiting: NP_E_TIMEOUT when nothing is there yet.  Where the
  * system needs `to` until then, it is the wire's up to the call that gets more,
  * with the same arguments, or to np_wire_close; the wire must not move. */
-np_code np_wire_receive_some(np_wire *wire, uint8_t *to, size_t size, size_t *got,
-                             uint64_t *left, int *os);
+np_code np_wire_receive_some(np_wire *wire, uint8_t *to, size_t size, size_t *got, uint64_t *left,
+                             int *os);
 /* Takes whole messages that are there and fit, without waiting, into `chunk`:
  * at most max of them.  *count 0: none is there, or the first does not fit. */
-np_code np_wire_take(np_wire *wire, uint8_t *chunk, size_t capacity, uint64_t limit,
-                     np_slice *out, size_t max, size_t *count, int *os);
+np_code np_wire_take(np_wire *wire, uint8_t *chunk, size_t capacity, uint64_t limit, np_slice *out,
+                     size_t max, size_t *count, int *os);
 /* Waits until a receive would not. */
 np_code np_wire_poll(np_wire *wire, const np_wait *wait, int *os);
 /* Whether a poll, or somebody else's, had to take an empty message out of the

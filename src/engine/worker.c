@@ -101,8 +101,7 @@ static bool is_empty(np_worker *worker) {
  * here, as a wake may be lost on a wait that did not sleep. */
 static bool has_posted(np_worker *worker, bool queue) {
     np_endpoint *ep = worker->endpoint;
-    return np_load32(&worker->any_posted)
-           || (np_load32(&worker->stop_posted) && !worker->stopping)
+    return np_load32(&worker->any_posted) || (np_load32(&worker->stop_posted) && !worker->stopping)
            || (worker->index == 0 && np_load32(&ep->ready)) || is_empty(worker)
            || (queue ? np_load32(&ep->lease.guests) : np_load32(&ep->attention));
 }

@@ -51,9 +51,7 @@ class AioServerFactory:
         """What handlers raised, and which servers were started and never closed."""
         # Not is_running: a loop that was closed meanwhile has ended its servers.
         left = [s for s in self._servers if s._server is not None and s._closing is None]
-        return self._errors.take() + [
-            NotClosedError(f"{server!r} was not closed: enter it with async with") for server in left
-        ]
+        return self._errors.take() + [NotClosedError(f"{server!r} was not closed: enter it with async with") for server in left]
 
 
 class AioClientFactory:

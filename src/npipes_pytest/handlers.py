@@ -11,7 +11,7 @@ class Errors:
     """What handlers raised, in its order.  Any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()       # guards _errors
+        self._lock = threading.Lock()  # guards _errors
         self._errors: list[BaseException] = []
 
     def take(self) -> list[BaseException]:
@@ -29,9 +29,7 @@ class Errors:
 
         Cancelling, and ends of the interpreter, go on.
         """
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)
-        ):
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):
 
             @functools.wraps(function, assigned=())
             async def awaited(*args: Any) -> Any:
@@ -58,8 +56,4 @@ def is_end(error: Exception, args: tuple[Any, ...]) -> bool:
     """A handler of a connection that learned that it has ended orderly, which is no fault of its own."""
     import npipes
 
-    return (
-        isinstance(error, npipes.ConnectionClosed)
-        and bool(args)
-        and getattr(args[0], "error", None) is None
-    )
+    return isinstance(error, npipes.ConnectionClosed) and bool(args) and getattr(args[0], "error", None) is None

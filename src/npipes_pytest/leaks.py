@@ -13,7 +13,7 @@ from npipes._npipes import Connection
 
 # Executors of event loops, which end with the loop: later, when a plugin has made it for the test.
 _LOOPS_THREADS = ("asyncio_", "AnyIO worker thread")
-_PATIENCE = 5.0     # seconds that what is ending has to end
+_PATIENCE = 5.0  # seconds that what is ending has to end
 
 
 def _is_open(thing: Any) -> bool:

@@ -40,9 +40,7 @@ class ServerFactory:
         self._errors = Errors()
 
     @overload
-    def __call__(
-        self, handler: type[_S], name: "str | os.PathLike[str] | None" = None, **options: Any
-    ) -> _S: ...
+    def __call__(self, handler: type[_S], name: "str | os.PathLike[str] | None" = None, **options: Any) -> _S: ...
     @overload
     def __call__(
         self,

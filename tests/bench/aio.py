@@ -24,10 +24,18 @@ LOADS = ["1 1 64", "1 64 64", "16 16 64", "200 4 64", "1 4 1048576"]
 OURS = SCRIPTS["echo_aio.py"]
 KINDS = ["async-for", "callback", "asyncio", "uvloop", "asyncio-streams", "uvloop-streams"]
 # From 3.12 on the result of an await goes through StopIteration.
-ITERATION = [0.50, 0.42, 0.65, 0.68, 1.25] if sys.version_info >= (3, 12) else [
-    0.50, 0.50, 0.75, 0.68, 1.25,
-]
-GOALS = {       # (kind, what it is divided by): a figure for each of LOADS
+ITERATION = (
+    [0.50, 0.42, 0.65, 0.68, 1.25]
+    if sys.version_info >= (3, 12)
+    else [
+        0.50,
+        0.50,
+        0.75,
+        0.68,
+        1.25,
+    ]
+)
+GOALS = {  # (kind, what it is divided by): a figure for each of LOADS
     ("async-for", "raw"): ITERATION,
     ("async-for", "asyncio-streams"): [1.4, 15, 14, 5.5, 1.8],
     ("callback", "asyncio"): [1.6, 2.5, 3, 2.5, 4],

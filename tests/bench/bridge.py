@@ -102,15 +102,9 @@ async def measure(url: str, args: argparse.Namespace) -> None:
     conn = await npipes.aio.connect("bench-far", timeout=10)
     small, large = bytes(64), bytes(1 << 20)
     loads = {
-        "small": (
-            lambda: over_bridge(conn, small, args.small), lambda: over_nats(client, small, args.small)
-        ),
-        "1 MiB": (
-            lambda: over_bridge(conn, large, args.large), lambda: over_nats(client, large, args.large)
-        ),
-        "round trip": (
-            lambda: trips_over_bridge(conn, args.trips), lambda: trips_over_nats(client, args.trips)
-        ),
+        "small": (lambda: over_bridge(conn, small, args.small), lambda: over_nats(client, small, args.small)),
+        "1 MiB": (lambda: over_bridge(conn, large, args.large), lambda: over_nats(client, large, args.large)),
+        "round trip": (lambda: trips_over_bridge(conn, args.trips), lambda: trips_over_nats(client, args.trips)),
     }
     goals = {"small": "at least 0.5", "1 MiB": "at least 0.8", "round trip": "at most 1.5"}
     units = {"small": (1, "msg/s"), "1 MiB": (1, "MiB/s"), "round trip": (1e6, "us")}

@@ -107,17 +107,14 @@ def measure(folder: str, rounds: int, loads: list[str]) -> dict[str, tuple[float
                 for load in loads:
                     measure_theirs, measure_ours = LOADS[load]
                     pair = measure_theirs(theirs), measure_ours(ours)
-                    if number:      # the first one warms up
+                    if number:  # the first one warms up
                         figures[load].append(pair)
     finally:
         for server in servers:
             server.terminate()
             server.wait()
     return {
-        load: tuple(
-            statistics.median(figure)
-            for figure in zip(*((a, b, b / a) for a, b in pairs), strict=True)
-        )
+        load: tuple(statistics.median(figure) for figure in zip(*((a, b, b / a) for a, b in pairs), strict=True))
         for load, pairs in figures.items()
     }
 

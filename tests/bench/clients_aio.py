@@ -64,7 +64,7 @@ async def run(address: str, kind: str, clients: int, seconds: float) -> None:
         await until_told()
         while len(calls) < count:
             calls.append(await dial(address))
-            await calls[-1]()           # its handler runs
+            await calls[-1]()  # its handler runs
         print("connected", flush=True)
     await until_told()
     loop = asyncio.get_running_loop()

@@ -80,9 +80,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
         command = [*pin, load_program, servers.address(kind), *load.split()]
         size = int(load.split()[2])
         seconds = max(arguments.seconds, size / 2**26)  # enough of the largest messages
-        out = subprocess.run(
-            [*command, str(seconds)], check=True, capture_output=True, timeout=60
-        )
+        out = subprocess.run([*command, str(seconds)], check=True, capture_output=True, timeout=60)
         return float(out.stdout.split()[0])
 
     ratios: dict[tuple[str, str], list[float]] = {}
@@ -109,9 +107,7 @@ def show(medians: dict[tuple[str, str], float], kinds: list[str], loads: list[st
         print(f"{kind:28}" + "".join(f"{medians[kind, load]:14.2f}" for load in loads))
     for base in (kind for kind in kinds if kind in PEERS):
         for kind in (kind for kind in kinds if kind in OURS):
-            cells = "".join(
-                f"{medians[kind, load] / medians[base, load]:13.1f}x" for load in loads
-            )
+            cells = "".join(f"{medians[kind, load] / medians[base, load]:13.1f}x" for load in loads)
             print(f"{kind + ' / ' + base:28}{cells}")
 
 

@@ -54,9 +54,9 @@ def reading():
     for label, value in VALUES.items():
         data = npipes.dumps(value)
         assert npipes.loads(data) == value
-        theirs, ours = (min(pair) for pair in zip(*(
-            (seconds(pickle.loads, data), seconds(npipes.loads, data)) for _ in range(ROUNDS)
-        )))
+        theirs, ours = (
+            min(pair) for pair in zip(*((seconds(pickle.loads, data), seconds(npipes.loads, data)) for _ in range(ROUNDS)))
+        )
         print(f"{label:22}{theirs * 1e6:11.2f} us{ours * 1e6:11.2f} us{ours / theirs:8.2f}")
 
 

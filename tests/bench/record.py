@@ -45,9 +45,7 @@ def processor() -> str:
 
 
 def run(file: Path, rounds: int, seconds: float) -> None:
-    arguments = argparse.Namespace(
-        rounds=rounds, seconds=seconds, unpinned=False, kinds=KINDS, loads=list(LOADS)
-    )
+    arguments = argparse.Namespace(rounds=rounds, seconds=seconds, unpinned=False, kinds=KINDS, loads=list(LOADS))
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="np-bench-") as folder:
         medians = measure(arguments, Path(folder))
@@ -60,9 +58,7 @@ def run(file: Path, rounds: int, seconds: float) -> None:
         "load_average_before": round(before, 2),
         "rounds": rounds,
         "seconds_of_a_sample": seconds,
-        "of_raw_c": {
-            kind: {load: round(medians[kind, load], 3) for load in LOADS} for kind in KINDS
-        },
+        "of_raw_c": {kind: {load: round(medians[kind, load], 3) for load in LOADS} for kind in KINDS},
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=2) + "\n")
@@ -85,15 +81,11 @@ def draw(file: Path, picture: Path) -> None:
             value = values[kind][load]
             colour = "#2962a8" if label.startswith("npipes") else "#9aa3ad"
             lines.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{label}</text>')
-            lines.append(
-                f'<rect x="{left}" y="{y}" width="{value * scale:.1f}" height="{bar}" fill="{colour}"/>'
-            )
+            lines.append(f'<rect x="{left}" y="{y}" width="{value * scale:.1f}" height="{bar}" fill="{colour}"/>')
             lines.append(f'<text x="{left + value * scale + 6:.1f}" y="{y + 14}">{value:.2f}</text>')
             y += bar + gap
         x = left + scale
-        lines.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{y}" stroke="#c0392b" stroke-dasharray="4 3"/>'
-        )
+        lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{y}" stroke="#c0392b" stroke-dasharray="4 3"/>')
         y += 14
     body = "\n".join(lines)
     picture.write_text(

@@ -20,7 +20,7 @@ from multiprocessing.connection import Client
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-AIO = ["async-for", "callback"]          # npipes.aio, on the Proactor loop as well
+AIO = ["async-for", "callback"]  # npipes.aio, on the Proactor loop as well
 PEERS = ["multiprocessing", "proactor", "proactor-streams"]
 KINDS = ["raw", "free", "run", *AIO, *PEERS]
 SIZES = [64, 4096]

@@ -50,32 +50,31 @@ int64_t harness_wait_end(void);
 bool harness_wait(int64_t end);
 
 #define CHECK(x) check_true((x), #x, __FILE__, __LINE__)
-#define CHECK_EQUAL(a, b) \
-    check_equal((int64_t)(a), (int64_t)(b), #a, #b, __FILE__, __LINE__)
+#define CHECK_EQUAL(a, b) check_equal((int64_t)(a), (int64_t)(b), #a, #b, __FILE__, __LINE__)
 #define REQUIRE(x) (CHECK(x) ? (void)0 : harness_leave())
 #define REQUIRE_EQUAL(a, b) (CHECK_EQUAL(a, b) ? (void)0 : harness_leave())
 
 /* Waits until x is true. */
-#define UNTIL(x)                                            \
-    do {                                                    \
-        int64_t until_end = harness_wait_end();             \
-        while (!(x))                                        \
-            if (!harness_wait(until_end)) {                 \
+#define UNTIL(x)                                                    \
+    do {                                                            \
+        int64_t until_end = harness_wait_end();                     \
+        while (!(x))                                                \
+            if (!harness_wait(until_end)) {                         \
                 check_true(false, "until " #x, __FILE__, __LINE__); \
-                harness_leave();                            \
-                break;                                      \
-            }                                               \
+                harness_leave();                                    \
+                break;                                              \
+            }                                                       \
     } while (0)
 
 /* Waits until a is b. */
-#define UNTIL_EQUAL(a, b)                                   \
-    do {                                                    \
-        int64_t until_end = harness_wait_end();             \
-        while ((int64_t)(a) != (int64_t)(b))                \
-            if (!harness_wait(until_end)) {                 \
-                REQUIRE_EQUAL(a, b);                        \
-                break;                                      \
-            }                                               \
+#define UNTIL_EQUAL(a, b)                       \
+    do {                                        \
+        int64_t until_end = harness_wait_end(); \
+        while ((int64_t)(a) != (int64_t)(b))    \
+            if (!harness_wait(until_end)) {     \
+                REQUIRE_EQUAL(a, b);            \
+                break;                          \
+            }                                   \
     } while (0)
 
 #endif

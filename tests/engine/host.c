@@ -257,8 +257,10 @@ static void count_cookie(np_event *e) {
     if (!c)
         return;
     CHECK(e->kind == NP_EVENT_SENT || e->kind == NP_EVENT_ERROR || e->kind == NP_EVENT_MESSAGE);
-    np_add32(e->kind == NP_EVENT_SENT ? &c->sent
-                                      : e->kind == NP_EVENT_ERROR ? &c->failed : &c->read, 1);
+    np_add32(e->kind == NP_EVENT_SENT    ? &c->sent
+             : e->kind == NP_EVENT_ERROR ? &c->failed
+                                         : &c->read,
+             1);
 }
 
 static void keep_error(server *s, np_error *to, const np_event *e) {
@@ -273,12 +275,8 @@ static void count_event(server *s, peer *p, np_event *e) {
         CHECK(!p);
         np_add32(&s->ready, 1);
         break;
-    case NP_EVENT_CONNECTED:
-        np_add32(&p->connected, 1);
-        break;
-    case NP_EVENT_MESSAGE:
-        np_add64(&p->bytes, e->u.message.size);
-        break;
+    case NP_EVENT_CONNECTED: np_add32(&p->connected, 1); break;
+    case NP_EVENT_MESSAGE: np_add64(&p->bytes, e->u.message.size); break;
     case NP_EVENT_ERROR:
         CHECK(e->u.error.code > NP_PENDING);
         CHECK(e->u.error.activity != NP_DOING_NOTHING);
@@ -288,8 +286,7 @@ static void count_event(server *s, peer *p, np_event *e) {
         CHECK(!np_connection_is_open(p->connection));
         keep_error(s, &p->end, e);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -364,9 +361,16 @@ np_host host_of(server *s) {
         s->keys->user = s;
     }
     return (np_host){
-        .user = s, .thread_begin = thread_begin, .thread_end = thread_end, .enter = enter,
-        .leave = leave, .deliver = deliver, .buffer_new = buffer_new, .discard = discard,
-        .interrupted = interrupted, .released = released,
+        .user = s,
+        .thread_begin = thread_begin,
+        .thread_end = thread_end,
+        .enter = enter,
+        .leave = leave,
+        .deliver = deliver,
+        .buffer_new = buffer_new,
+        .discard = discard,
+        .interrupted = interrupted,
+        .released = released,
         .secrets = s->keys ? keyring_secrets(s->keys) : (np_secrets){0},
     };
 }

@@ -49,9 +49,13 @@ def _test(kind: str, args: argparse.Namespace, at_the_end: bool = False) -> int:
             title = f"{kind}, {args.cc}" + (f", {number + 1} of {args.repeat}" if args.repeat > 1 else "")
             if not at_the_end:
                 print(title, flush=True)
-            done = subprocess.run([program, *args.filter], env={**_OPTIONS, **os.environ}, text=True,
-                                  stdout=subprocess.PIPE if at_the_end else None,
-                                  stderr=subprocess.STDOUT if at_the_end else None)
+            done = subprocess.run(
+                [program, *args.filter],
+                env={**_OPTIONS, **os.environ},
+                text=True,
+                stdout=subprocess.PIPE if at_the_end else None,
+                stderr=subprocess.STDOUT if at_the_end else None,
+            )
             end = f"{kind}: the tests ended with {done.returncode}\n" if done.returncode else ""
             print(f"{title}\n{done.stdout}{end}" if at_the_end else end, end="", flush=True)
             if done.returncode:
@@ -66,8 +70,10 @@ def _build(kind: str, compiler: str, target: Path) -> Path:
     flags = [*_FLAGS, *_KINDS[kind], *(f"-I{folder}" for folder in folders)]
     # The engine's allocations are counted, and can be made to fail.
     inject = ["-include", _PROJECT / "tests/engine/inject.h"]
-    commands = [[compiler, *flags, *(inject if source.is_relative_to(_ENGINE) else []), "-c", source, "-o", made]
-                for source, made in zip(sources, objects, strict=True)]
+    commands = [
+        [compiler, *flags, *(inject if source.is_relative_to(_ENGINE) else []), "-c", source, "-o", made]
+        for source, made in zip(sources, objects, strict=True)
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         codes = list(pool.map(lambda command: subprocess.run(command).returncode, commands))
     program = target / "engine-tests"

@@ -45,7 +45,8 @@ static int mac(void *user, const char *digest, const uint8_t *message, size_t si
     if (k->no_md5 && length == 16)
         return 0;
     uint64_t x = mix(mix(mix(UINT64_C(14695981039346656037), k->key, strlen(k->key) + 1), digest,
-                         strlen(digest)), message, size);
+                         strlen(digest)),
+                     message, size);
     for (int i = 0; i < length; i++) {
         x = x * UINT64_C(6364136223846793005) + 1;
         out[i] = (uint8_t)(x >> 56);

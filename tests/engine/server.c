@@ -129,7 +129,7 @@ void server_release(server *s) {
     CHECK_EQUAL(stats.connections, 0);
     CHECK_EQUAL(stats.queued_bytes, 0);
     CHECK_EQUAL(stats.queued_events, 0);
-    CHECK(s->dials || stats.connections_total >= s->peer_count);  /* some came too late to be told */
+    CHECK(s->dials || stats.connections_total >= s->peer_count); /* some came too late to be told */
     CHECK_EQUAL(np_load32(&s->ready), 1);
     CHECK_EQUAL(np_load32(&s->threads_begun), np_load32(&s->threads_ended));
     CHECK_EQUAL(np_load32(&s->released), 0);
@@ -238,8 +238,8 @@ np_code peer_write_many(peer *p, const np_message *messages, size_t count, cooki
     const np_message *m = messages;
     server_lock(p->server);
     np_code code = count == 1
-        ? np_connection_write(p->connection, m->data, m->size, m->hold, c, &error)
-        : np_connection_write_many(p->connection, m, count, c, &error);
+                       ? np_connection_write(p->connection, m->data, m->size, m->hold, c, &error)
+                       : np_connection_write_many(p->connection, m, count, c, &error);
     np_endpoint_discard(p->server->endpoint);
     server_unlock(p->server);
     if (code == NP_OK && c)

@@ -78,12 +78,10 @@ static server *manager_new(fake_time *t) {
 }
 
 /* Lets whatever is due happen. */
-static void turn(server *m, fake_time *t) {
-    np_endpoint_run(m->endpoint, t->token, 0);
-}
+static void turn(server *m, fake_time *t) { np_endpoint_run(m->endpoint, t->token, 0); }
 
-#define TURN_UNTIL(x)           \
-    do {                        \
+#define TURN_UNTIL(x)              \
+    do {                           \
         UNTIL((turn(m, &t), (x))); \
     } while (0)
 

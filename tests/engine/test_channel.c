@@ -19,8 +19,8 @@ static np_code sending(call *c) {
 /* ---- messages ---------------------------------------------------------- */
 
 static void messages_of_all_sizes_arrive(void) {
-    static const size_t sizes[] = {0, 1, 4, 8191, 8192, 8193, 65536, 1 << 20, (1 << 20) + 1,
-                                   5000000};
+    static const size_t sizes[] = {0,    1,     4,       8191,          8192,
+                                   8193, 65536, 1 << 20, (1 << 20) + 1, 5000000};
     ends e = ends_new();
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         call c = {.channel = e.a, .run = sending, .size = sizes[i], .seed = i, .count = 1};
@@ -95,8 +95,8 @@ static void senders_do_not_mix(void) {
     call calls[SENDERS];
     unsigned counts[SENDERS] = {0};
     for (unsigned i = 0; i < SENDERS; i++) {
-        calls[i] = (call){.channel = e.a, .run = sending, .size = 1 + i * 3001, .seed = i,
-                          .count = EACH};
+        calls[i] =
+            (call){.channel = e.a, .run = sending, .size = 1 + i * 3001, .seed = i, .count = EACH};
         call_start(&calls[i]);
     }
     for (unsigned n = 0; n < SENDERS * EACH; n++) {
@@ -204,7 +204,8 @@ static void close_ends_every_wait(void) {
     call calls[] = {
         {.channel = e.a, .run = sending, .size = 100000, .count = 1000},
         {.channel = e.a, .run = sending, .size = 100000, .count = 1000},
-        {.channel = e.a, .run = receiving}, {.channel = e.a, .run = receiving},
+        {.channel = e.a, .run = receiving},
+        {.channel = e.a, .run = receiving},
         {.channel = e.a, .run = polling},
     };
     for (unsigned i = 0; i < 5; i++)

@@ -203,7 +203,6 @@ const test dispatch_tests[] = {
     {"guests may come and go", guests_may_come_and_go, 0},
     {"guests may come and go where workers spin", guests_may_come_and_go_where_workers_spin, 0},
     {"a stop delivers what waits", a_stop_delivers_what_waits, 0},
-    {"only marshalled servers have a waitable", only_marshalled_servers_have_a_waitable,
-     MODE_FREE},
+    {"only marshalled servers have a waitable", only_marshalled_servers_have_a_waitable, MODE_FREE},
     {0},
 };

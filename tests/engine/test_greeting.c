@@ -492,10 +492,10 @@ static void a_client_that_reconnects_proves_it_each_time(void) {
 
 const test greeting_tests[] = {
     {"clients with the key are connected", clients_with_the_key_are_connected, EVERY_MODE},
-    {"what comes with the last message is not lost",
-     what_comes_with_the_last_message_is_not_lost, EVERY_MODE},
-    {"a server writes when it is told of the client",
-     a_server_writes_when_it_is_told_of_the_client, EVERY_MODE},
+    {"what comes with the last message is not lost", what_comes_with_the_last_message_is_not_lost,
+     EVERY_MODE},
+    {"a server writes when it is told of the client", a_server_writes_when_it_is_told_of_the_client,
+     EVERY_MODE},
     {"a host that can not now is asked again", a_host_that_can_not_now_is_asked_again, EVERY_MODE},
     {"a wrong key is one error and nothing else", a_wrong_key_is_one_error_and_nothing_else,
      EVERY_MODE},

@@ -157,8 +157,8 @@ static void a_client_answers_old_and_new_challenges(void) {
 }
 
 static void a_server_takes_old_and_new_answers(void) {
-    static const char *const forms[] = {"md5", "{md5}", "{sha256}", "{sha384}", "{sha3_256}",
-                                        "{sha3_384}"};
+    static const char *const forms[] = {"md5",      "{md5}",      "{sha256}",
+                                        "{sha384}", "{sha3_256}", "{sha3_384}"};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         keyring k = {.key = "secret"};
         np_handshake server, client;

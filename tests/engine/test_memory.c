@@ -27,7 +27,8 @@ static void write_many(peer *p) {
     server *s = p->server;
     uint8_t *large = pattern_new(MIDDLE, ECHO);
     np_buffer *held = server_buffer(s, SMALL, ECHO);
-    const np_message messages[] = {{large, SMALL, NULL}, {large, MIDDLE, NULL},
+    const np_message messages[] = {{large, SMALL, NULL},
+                                   {large, MIDDLE, NULL},
                                    {np_buffer_data(held), SMALL, held}};
     write_failed(p, peer_write_many(p, messages, 3, server_cookie(s)));
     server_drop(s, held);
@@ -163,9 +164,7 @@ static void check_next_client(server *s) {
 }
 
 /* Larger than what is believed of a length before bytes come; once is enough. */
-static bool exchange_large(client *c) {
-    return harness_mode() != MODE_FREE || exchange(c, LARGE);
-}
+static bool exchange_large(client *c) { return harness_mode() != MODE_FREE || exchange(c, LARGE); }
 
 static void talk_with_a_server(void) {
     server *s = server_new();
@@ -173,8 +172,8 @@ static void talk_with_a_server(void) {
     s->config.listeners = 2;
     start(s);
     client *c = server_client(s);
-    end_client(c, exchange(c, SMALL) && exchange_burst(c) && exchange(c, MIDDLE)
-                  && exchange_large(c));
+    end_client(c,
+               exchange(c, SMALL) && exchange_burst(c) && exchange(c, MIDDLE) && exchange_large(c));
     c = server_client(s);
     end_client(c, receive_many(c) && receive_end(c));
     hear_broadcasts(s);
@@ -213,9 +212,7 @@ static void talk_by_reads(void) {
     server_end(s);
 }
 
-static void reads_live_through_every_lack_of_memory(void) {
-    lack_hold(talk_by_reads, 1, 15);
-}
+static void reads_live_through_every_lack_of_memory(void) { lack_hold(talk_by_reads, 1, 15); }
 
 /* ---- connections that the engine makes, with a handshake --------------- */
 
@@ -291,8 +288,8 @@ static void handshakes_and_clients_live_through_every_lack_of_memory(void) {
 const test memory_tests[] = {
     {"a server lives through every lack of memory", a_server_lives_through_every_lack_of_memory,
      FREE_MODES | MODE_DISPATCH | MODE_DRIVE},
-    {"a server lives through several lacks of memory in a row", a_server_lives_through_several_in_a_row,
-     MODE_DISPATCH},
+    {"a server lives through several lacks of memory in a row",
+     a_server_lives_through_several_in_a_row, MODE_DISPATCH},
     {"reads live through every lack of memory", reads_live_through_every_lack_of_memory,
      MODE_FREE | MODE_DISPATCH},
     {"handshakes and clients live through every lack of memory",

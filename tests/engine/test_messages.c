@@ -32,10 +32,32 @@ static void an_echo_server_answers(void) {
 }
 
 static void every_size_arrives_whole(void) {
-    static const size_t sizes[] = {0, 1, 3, 4, 5, 127, 128, 129, 4095, 4096, 4097, READ_SIZE - 5,
-                                   READ_SIZE - 4, READ_SIZE - 1, READ_SIZE, READ_SIZE + 1,
-                                   32767, 32768, 65535, 65536, 65537, 131072, 262144, MIB - 1,
-                                   MIB, MIB + 1};
+    static const size_t sizes[] = {0,
+                                   1,
+                                   3,
+                                   4,
+                                   5,
+                                   127,
+                                   128,
+                                   129,
+                                   4095,
+                                   4096,
+                                   4097,
+                                   READ_SIZE - 5,
+                                   READ_SIZE - 4,
+                                   READ_SIZE - 1,
+                                   READ_SIZE,
+                                   READ_SIZE + 1,
+                                   32767,
+                                   32768,
+                                   65535,
+                                   65536,
+                                   65537,
+                                   131072,
+                                   262144,
+                                   MIB - 1,
+                                   MIB,
+                                   MIB + 1};
     server *s = server_new();
     s->config.message_buffer_size = READ_SIZE;
     s->config.write_high_water = 0;

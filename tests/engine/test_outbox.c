@@ -15,8 +15,8 @@ static void add(np_outbox *out, const char *header, const char *text, void *cook
 
 static void add_held(np_outbox *out, const char *header, np_buffer *held, void *cookie) {
     np_record r = {.cookie = cookie, .report = cookie != NULL, .held = held};
-    CHECK(np_outbox_add(out, NULL, &r, (const uint8_t *)header, (unsigned)strlen(header), held->data,
-                        held->size, true));
+    CHECK(np_outbox_add(out, NULL, &r, (const uint8_t *)header, (unsigned)strlen(header),
+                        held->data, held->size, true));
 }
 
 static np_buffer *text_buffer(const char *text) {
@@ -295,11 +295,12 @@ const test outbox_tests[] = {
     {"writes go out in order", writes_go_out_in_order, 0},
     {"writes that nobody asks about become one", writes_that_nobody_asks_about_become_one, 0},
     {"an empty outbox can be extended", an_empty_outbox_can_be_extended, 0},
-    {"held buffers are released when they went out", held_buffers_are_released_when_they_went_out, 0},
+    {"held buffers are released when they went out", held_buffers_are_released_when_they_went_out,
+     0},
     {"the last reference of a host's buffer is handed back",
      the_last_reference_of_the_hosts_buffer_is_handed_back, 0},
-    {"room that no bytes came to need is given back",
-     room_that_no_bytes_came_to_need_is_given_back, 0},
+    {"room that no bytes came to need is given back", room_that_no_bytes_came_to_need_is_given_back,
+     0},
     {"one write at a time keeps boundaries", one_at_a_time_keeps_boundaries, 0},
     {"what was reserved goes on where the last write ends",
      what_was_reserved_goes_on_where_the_last_write_ends, 0},

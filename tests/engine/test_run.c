@@ -237,8 +237,7 @@ static void run_inside_a_handler_is_busy(void) {
 const test run_tests[] = {
     {"run ends when its time is up", run_ends_when_its_time_is_up, FREE_MODES | MODE_RUN},
     {"run ends in time while a client floods", run_ends_in_time_while_a_client_floods, MODE_RUN},
-    {"quit before run ends the next run", quit_before_run_ends_the_next_run,
-     FREE_MODES | MODE_RUN},
+    {"quit before run ends the next run", quit_before_run_ends_the_next_run, FREE_MODES | MODE_RUN},
     {"quit ends the current run", quit_ends_the_current_run, FREE_MODES | MODE_RUN},
     {"a handler may quit", a_handler_may_quit, FREE_MODES | MODE_RUN},
     {"a stop ends run", a_stop_ends_run, FREE_MODES | MODE_RUN},

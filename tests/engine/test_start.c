@@ -192,8 +192,7 @@ static void servers_live_side_by_side(void) {
 
 const test start_tests[] = {
     {"defaults are those of the design", defaults_are_those_of_the_design, 0},
-    {"an endpoint that never listened is harmless", an_endpoint_that_never_listened_is_harmless,
-     0},
+    {"an endpoint that never listened is harmless", an_endpoint_that_never_listened_is_harmless, 0},
     {"names that cannot be say why", names_that_cannot_be_say_why, 0},
     {"an address stands for itself", an_address_stands_for_itself, 0},
     {"a live name is refused", a_live_name_is_refused, EVERY_MODE},

@@ -225,8 +225,7 @@ static void write_until_closed(void *arg) {
     np_code code = NP_OK;
     for (unsigned i = 0; code != NP_E_CLOSED; i++) {
         np_buffer *buffer = server_buffer(b->server, 1000, i);
-        code = peer_write_buffer(server_peer(b->server, i % 2), buffer,
-                                 server_cookie(b->server));
+        code = peer_write_buffer(server_peer(b->server, i % 2), buffer, server_cookie(b->server));
         server_drop(b->server, buffer);
         CHECK(code == NP_OK || code == NP_E_CLOSED || code == NP_E_FULL);
         if (i % 100 == 99)

@@ -28,7 +28,8 @@ typedef struct mix {
     np_cond complete;
     unsigned missing;       /* threads that are not at the start yet */
     bool last;              /* the manager is stopped as well */
-    np_atomic_u32 writes, many, broadcasts, reads, closes, questions, turns;    /* that did something */
+    np_atomic_u32 writes, many, broadcasts, reads, closes, questions,
+        turns;    /* that did something */
 } mix;
 
 typedef struct mixer {
@@ -113,8 +114,7 @@ static void write_several(mixer *x) {
         pattern_fill(data[i], size, next(x, 1000));
         messages[i] = (np_message){data[i], size, NULL};
     }
-    check_write(&x->mix->many,
-                peer_write_many(p, messages, COUNT, server_cookie(p->server)));
+    check_write(&x->mix->many, peer_write_many(p, messages, COUNT, server_cookie(p->server)));
 }
 
 static void take_cookie(void *c) { np_add32(&((cookie *)c)->expected, 1); }
@@ -219,9 +219,9 @@ static void take_a_turn(mixer *x) {
 }
 
 static void (*const operations[])(mixer *) = {
-    write_one, write_one, write_one, write_one, write_held, write_several, write_several,
-    broadcast, read_one, read_one, read_one, read_one, close_one, dial_one, ask, pause_one, nudge,
-    take_a_turn,
+    write_one,     write_one, write_one, write_one, write_held, write_several,
+    write_several, broadcast, read_one,  read_one,  read_one,   read_one,
+    close_one,     dial_one,  ask,       pause_one, nudge,      take_a_turn,
 };
 
 /* ---- threads ----------------------------------------------------------- */

@@ -170,7 +170,8 @@ static void write_some(void *arg) {
     writer *w = arg;
     for (unsigned i = 0; i < w->count; i++)
         CHECK_EQUAL(peer_write_pattern(w->peer, 20 + i % 3000, w->first + i,
-                                   i % 5 ? NULL : server_cookie(w->peer->server)), NP_OK);
+                                       i % 5 ? NULL : server_cookie(w->peer->server)),
+                    NP_OK);
 }
 
 static void threads_may_write_at_once(void) {
@@ -258,8 +259,8 @@ const test writes_tests[] = {
      writes_without_a_cookie_are_reported_when_wanted, EVERY_MODE},
     {"nothing may be written from nowhere", nothing_may_be_written_from_nowhere, EVERY_MODE},
     {"several messages are one write", several_messages_are_one_write, EVERY_MODE},
-    {"several messages are accepted together or not",
-     several_messages_are_accepted_together_or_not, EVERY_MODE},
+    {"several messages are accepted together or not", several_messages_are_accepted_together_or_not,
+     EVERY_MODE},
     {"a message without memory takes the others with it",
      a_message_without_memory_takes_the_others_with_it, FREE_MODES},
     {"held buffers are given back once", held_buffers_are_given_back_once, EVERY_MODE},

@@ -10,9 +10,7 @@ static uint8_t pattern_byte(size_t i, unsigned seed) {
     return (uint8_t)(i < SEED ? seed >> (8 * i) : (i + seed) % PERIOD);
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Whole periods at a time: byte by byte, a large message takes the sanitizers seconds. */
 void pattern_fill(uint8_t *to, size_t size, unsigned seed) {

@@ -224,9 +224,14 @@ void host_acts(conn *at) {
     h->depth++;
     FUZZ_CHECK(world.locks == 0);
     switch (script_below(16)) {
-    case 0: case 1: case 2: case 3: writes(at); break;
-    case 4: case 5: appends(at); break;
-    case 6: case 7: reads(at); break;
+    case 0:
+    case 1:
+    case 2:
+    case 3: writes(at); break;
+    case 4:
+    case 5: appends(at); break;
+    case 6:
+    case 7: reads(at); break;
     case 8: closes(at); break;
     case 9: broadcasts(); break;
     case 10: asks(at); break;

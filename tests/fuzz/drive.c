@@ -158,20 +158,14 @@ static void step(void) {
     np_endpoint *ep = h->endpoint;
     bool marshalled = ep->config.marshalled;
     switch (script_below(8)) {
-    case 0: case 1: case 2:
-        poll(&ep->workers[script_below(ep->worker_count)], timeouts[script_below(4)]);
-        break;
-    case 3:
-        np_endpoint_dispatch(ep, h, marshalled ? script_below(2) * INT64_C(1000000) : 0);
-        break;
-    case 4:
-        np_endpoint_run(ep, h, script_below(3) * INT64_C(1000000));
-        break;
-    case 5: case 6:
-        another_thread_acts();
-        break;
-    default:
-        world.now += (1 + script_byte()) * (script_below(2) ? SECOND / 10 : SECOND / 1000);
+    case 0:
+    case 1:
+    case 2: poll(&ep->workers[script_below(ep->worker_count)], timeouts[script_below(4)]); break;
+    case 3: np_endpoint_dispatch(ep, h, marshalled ? script_below(2) * INT64_C(1000000) : 0); break;
+    case 4: np_endpoint_run(ep, h, script_below(3) * INT64_C(1000000)); break;
+    case 5:
+    case 6: another_thread_acts(); break;
+    default: world.now += (1 + script_byte()) * (script_below(2) ? SECOND / 10 : SECOND / 1000);
     }
     host_check_pending();
 }
@@ -222,7 +216,8 @@ void drive(const uint8_t *data, size_t size, bool manager) {
     world.blocked = blocked;
     world.joined = joined;
     configure(&world.config);
-    *h = (host){.manager = manager, .continuous = world.config.continuous_read,
+    *h = (host){.manager = manager,
+                .continuous = world.config.continuous_read,
                 .want_sent = world.config.want_sent};
     waited = 0;
     if (start(manager)) {

@@ -53,7 +53,8 @@ static void make_wanted(bench *b) {
     if (!c)
         return;
     size_t capacity = c->wanted_capacity + script_byte();
-    np_buffer *made = c->arriving ? np_buffer_resize(c->arriving, capacity) : np_buffer_new(capacity);
+    np_buffer *made = c->arriving ? np_buffer_resize(c->arriving, capacity)
+                                  : np_buffer_new(capacity);
     FUZZ_CHECK(made && np_inbound_buffer_ready(c, made));
 }
 
@@ -70,7 +71,8 @@ static void take_events(bench *b) {
 }
 
 /* One read: at most n bytes of what comes. */
-static np_code read_once(bench *b, const uint8_t *data, size_t size, size_t *used, np_error *error) {
+static np_code read_once(bench *b, const uint8_t *data, size_t size, size_t *used,
+                         np_error *error) {
     size_t capacity = 0;
     uint8_t *into = np_inbound_target(&b->connection, &capacity);
     size_t n = script_below(2) ? 1 + script_byte() : size;

@@ -151,11 +151,8 @@ static void check_order(conn *k, np_event_kind kind) {
         FUZZ_CHECK(k->dialed && !now);
         k->ended++;
         break;
-    case NP_EVENT_ERROR:
-        FUZZ_CHECK(now || k->dialed);
-        break;
-    default:
-        FUZZ_CHECK(now && kind != NP_EVENT_READY);
+    case NP_EVENT_ERROR: FUZZ_CHECK(now || k->dialed); break;
+    default: FUZZ_CHECK(now && kind != NP_EVENT_READY);
     }
 }
 
@@ -285,9 +282,16 @@ static bool deliver(void *user, void *thread, np_event *events, size_t count) {
 
 np_host host_functions(void) {
     return (np_host){
-        .user = h, .thread_begin = thread_begin, .thread_end = thread_end, .enter = enter,
-        .leave = leave, .deliver = deliver, .buffer_new = buffer_new, .discard = discard,
-        .interrupted = interrupted, .released = released,
+        .user = h,
+        .thread_begin = thread_begin,
+        .thread_end = thread_end,
+        .enter = enter,
+        .leave = leave,
+        .deliver = deliver,
+        .buffer_new = buffer_new,
+        .discard = discard,
+        .interrupted = interrupted,
+        .released = released,
     };
 }
 

@@ -33,11 +33,24 @@ _TARGETS = {
     "client-message": ("fuzz_client.c", "message"),
 }
 _TRAITS = {"stream": [], "message": ["-DFUZZ_MESSAGES"]}
-_SHORT = 4      # seconds of new inputs for each target
+_SHORT = 4  # seconds of new inputs for each target
 _SANITIZERS = "address,undefined"
-_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
-          f"-fsanitize={_SANITIZERS}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer",
-          f"-I{_ENGINE}", f"-I{_HERE}", f"-I{_HERE / 'platform'}"]
+_FLAGS = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-g",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Werror",
+    f"-fsanitize={_SANITIZERS}",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    f"-I{_ENGINE}",
+    f"-I{_HERE}",
+    f"-I{_HERE / 'platform'}",
+]
 # The blocking side waits on the system itself, which is not scripted.
 _LEFT_OUT = {"channel.c", "channel_greet.c", "channel_send.c", "door.c", "gate.c", "lobby.c"}
 # An engine without memory for events, or for their queue, aborts.
@@ -50,8 +63,7 @@ def main() -> int:
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--cc", default="clang", help="a clang with libFuzzer")
     parser.add_argument("--target", action="append", choices=_TARGETS, help="only this one; may be repeated")
-    parser.add_argument("--found", type=Path, default=Path(tempfile.gettempdir()) / "npipes-fuzz",
-                        help="where new inputs go")
+    parser.add_argument("--found", type=Path, default=Path(tempfile.gettempdir()) / "npipes-fuzz", help="where new inputs go")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(args, Path(folder))
@@ -112,9 +124,19 @@ class _Run:
         if code:
             print(text)
             return 1
-        code, text = self._call(name, [f"-max_total_time={seconds}", "-max_len=1500", "-timeout=20", "-len_control=50",
-                                       "-print_final_stats=1", f"-artifact_prefix={failures}/{name}-",
-                                       found, corpus])
+        code, text = self._call(
+            name,
+            [
+                f"-max_total_time={seconds}",
+                "-max_len=1500",
+                "-timeout=20",
+                "-len_control=50",
+                "-print_final_stats=1",
+                f"-artifact_prefix={failures}/{name}-",
+                found,
+                corpus,
+            ],
+        )
         if code:
             print(text)
             return 1
@@ -125,18 +147,26 @@ class _Run:
         return 0
 
     def _call(self, name: str, arguments: list[str | Path], shown: bool = False) -> tuple[int, str]:
-        environment = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1",
-                       **os.environ}
-        done = subprocess.run([self.programs[name], *arguments], env=environment, text=True, errors="replace",
-                              stdout=None if shown else subprocess.PIPE, stderr=subprocess.STDOUT)
+        environment = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1", **os.environ}
+        done = subprocess.run(
+            [self.programs[name], *arguments],
+            env=environment,
+            text=True,
+            errors="replace",
+            stdout=None if shown else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return done.returncode, done.stdout or ""
 
 
 def _build(targets: list[str], compiler: str, folder: Path) -> dict[str, Path]:
     """One program for each target; those with the same traits share all objects but one."""
     engine = [source for source in sorted(_ENGINE.glob("*.c")) if source.name not in _LEFT_OUT]
-    ours = [source for source in sorted([*_HERE.glob("*.c"), *(_HERE / "platform").glob("*.c")])
-            if not source.name.startswith("fuzz_")]
+    ours = [
+        source
+        for source in sorted([*_HERE.glob("*.c"), *(_HERE / "platform").glob("*.c")])
+        if not source.name.startswith("fuzz_")
+    ]
     shared: dict[str, list[Path]] = {}
     compiles: list[list[str | Path]] = []
 
@@ -148,8 +178,9 @@ def _build(targets: list[str], compiler: str, folder: Path) -> dict[str, Path]:
         return made
 
     for traits in sorted({_TARGETS[name][1] for name in targets}):
-        shared[traits] = [compile_to(folder / f"{traits}-{source.parent.name}-{source.stem}.o", source, traits)
-                          for source in [*engine, *ours]]
+        shared[traits] = [
+            compile_to(folder / f"{traits}-{source.parent.name}-{source.stem}.o", source, traits) for source in [*engine, *ours]
+        ]
     links: list[list[str | Path]] = []
     for name in targets:
         source, traits = _TARGETS[name]

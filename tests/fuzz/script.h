@@ -21,12 +21,12 @@ bool script_rarely(unsigned n);
 enum { PATTERN_SIZE = 2 << 20 };
 const uint8_t *script_pattern(size_t size);
 
-#define FUZZ_CHECK(x)                                                              \
-    do {                                                                           \
-        if (!(x)) {                                                                \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #x);        \
-            abort();                                                               \
-        }                                                                          \
+#define FUZZ_CHECK(x)                                                       \
+    do {                                                                    \
+        if (!(x)) {                                                         \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #x); \
+            abort();                                                        \
+        }                                                                   \
     } while (0)
 
 #endif

@@ -53,8 +53,7 @@ _SETS = (
     _Set("every run ends: marshalled", "lease", "CALLS=1", cycles=True),
     _Set("all of it", "close", f"USER_CLOSES {_WRITES} PEER_SENDS PEER_LEAVES LINGER POOL", long=True),
     _Set("Windows: all of it", "close", f"HOLDS USER_CLOSES {_WRITES} PEER_SENDS PEER_LEAVES LINGER POOL", long=True),
-    _Set("every run ends: a stop, the user writes", "close", "USER_CLOSES USER_WRITES PEER_LEAVES", cycles=True,
-         long=True),
+    _Set("every run ends: a stop, the user writes", "close", "USER_CLOSES USER_WRITES PEER_LEAVES", cycles=True, long=True),
     _Set("marshalled: more events", "lease", "EVENTS=2", long=True),
     _Set("every run ends: marshalled, called twice", "lease", "", cycles=True, long=True),
 )
@@ -88,7 +87,7 @@ _MUTANTS = (
 
 @dataclass(frozen=True)
 class _Result:
-    error: str | None       # what is wrong in the model; None: nothing
+    error: str | None  # what is wrong in the model; None: nothing
     states: int
     depth: int
     seconds: float
@@ -109,15 +108,20 @@ def main() -> int:
         if (s.long and args.kind != "long") or not any(word in s.name for word in wanted):
             continue
         result = _check(s, s.switches, optimize=s.long)
-        print(f"{s.name:<60} {result.states:>10} {result.depth:>6} {result.seconds:>8.1f}"
-              + (f"  {result.error}" if result.error else ""), flush=True)
+        print(
+            f"{s.name:<60} {result.states:>10} {result.depth:>6} {result.seconds:>8.1f}"
+            + (f"  {result.error}" if result.error else ""),
+            flush=True,
+        )
         failed += result.error is not None
     for mutation, name in _MUTANTS:
         if not any(word in mutation for word in wanted):
             continue
         result = _check(by_name[name], f"{by_name[name].switches} {mutation}")
-        print(f"{mutation:<60} {result.states:>10} {result.depth:>6} {result.seconds:>8.1f}"
-              f"  {result.error or 'NOT FOUND'}", flush=True)
+        print(
+            f"{mutation:<60} {result.states:>10} {result.depth:>6} {result.seconds:>8.1f}  {result.error or 'NOT FOUND'}",
+            flush=True,
+        )
         failed += result.error is None
     if failed:
         print(f"{failed} of them failed.")
@@ -131,8 +135,7 @@ def _check(s: _Set, switches: str, *, optimize: bool = False) -> _Result:
         _run(["spin", "-a", *defines, str(_HERE / f"{s.model}.pml")], folder)
         # A short search takes less time than the compiler's optimizing.
         effort = ["-O2", "-DCOLLAPSE"] if optimize else ["-O0"]
-        _run(["gcc", *effort, "-w", *kind, "-DVECTORSZ=512", f"-DMEMLIM={_MEGABYTES}",
-              "-o", "pan", "pan.c"], folder)
+        _run(["gcc", *effort, "-w", *kind, "-DVECTORSZ=512", f"-DMEMLIM={_MEGABYTES}", "-o", "pan", "pan.c"], folder)
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         text = _run(["./pan", f"-m{_DEPTH}", "-w20", "-n", *(["-l"] if s.cycles else [])], folder)
         seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before

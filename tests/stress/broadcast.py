@@ -30,11 +30,30 @@ PATIENCE = 120
 def broadcast(clients, stalled, messages):
     """One round: the delays of what `clients` received, in milliseconds, while `stalled` more received nothing."""
     everybody = threading.Semaphore(0)
-    with npipes.Server(f"broadcast-{os.getpid()}", free_threading_events=True, listeners=64, max_pending_bytes=16 << 20,
-                       on_connected=lambda conn: everybody.release(), on_error=lambda conn, error: None) as server:
+    with npipes.Server(
+        f"broadcast-{os.getpid()}",
+        free_threading_events=True,
+        listeners=64,
+        max_pending_bytes=16 << 20,
+        on_connected=lambda conn: everybody.release(),
+        on_error=lambda conn, error: None,
+    ) as server:
         receiver = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), "--receive", server.name, "--clients", str(clients),
-             "--stalled", str(stalled), "--messages", str(messages)], stdout=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                str(Path(__file__).resolve()),
+                "--receive",
+                server.name,
+                "--clients",
+                str(clients),
+                "--stalled",
+                str(stalled),
+                "--messages",
+                str(messages),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(clients + stalled):
             if not everybody.acquire(timeout=PATIENCE):
                 raise TimeoutError("not all clients have connected")
@@ -65,8 +84,10 @@ def receive(name, clients, stalled, messages):
         if next_of[conn] == messages:
             done.release()
 
-    with npipes.ClientManager(free_threading_events=True, on_messages=on_messages) as readers, \
-            npipes.ClientManager(free_threading_events=True, continuous_read=False) as others:
+    with (
+        npipes.ClientManager(free_threading_events=True, on_messages=on_messages) as readers,
+        npipes.ClientManager(free_threading_events=True, continuous_read=False) as others,
+    ):
         for manager, count in (readers, clients), (others, stalled):
             for _ in range(count):
                 manager.connect(name, timeout=PATIENCE)

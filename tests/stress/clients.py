@@ -8,7 +8,7 @@ from messages import Numbers, Wrong, is_end, make
 import npipes
 import npipes.aio
 
-PATIENCE = 90       # for anything, on a machine that is very busy
+PATIENCE = 90  # for anything, on a machine that is very busy
 WINDOW = 8
 
 
@@ -69,8 +69,12 @@ class ManagerClient(Client):
         while not self.soak.is_over():
             self._events = queue.SimpleQueue()
             manager = npipes.ClientManager(
-                free_threading_events=True, on_connected=self._note("connected"), on_message=self._note("message"),
-                on_disconnected=self._note("disconnected"), on_error=self._note("error"))
+                free_threading_events=True,
+                on_connected=self._note("connected"),
+                on_message=self._note("message"),
+                on_disconnected=self._note("disconnected"),
+                on_error=self._note("error"),
+            )
             with manager:
                 for _ in range(self.rng.randint(1, 3)):
                     self._visit_some(manager)
@@ -93,7 +97,7 @@ class ManagerClient(Client):
                 # One that leaves reads no more, so that the server may not take what it had yet to send.
                 if not (is_end(args[0]) or visit.left and isinstance(args[0], npipes.PipeTimeoutError)):
                     raise args[0]
-                if not visit.connected:     # the only event of one that never was
+                if not visit.connected:  # the only event of one that never was
                     del visits[conn]
             elif name == "connected":
                 visit.connected += 1

@@ -38,9 +38,9 @@ import npipes
 import npipes.aio
 
 WINDOWS = sys.platform == "win32"
-SPARE_HANDLES = 40 if WINDOWS else 0    # the system's libraries keep some of their own
+SPARE_HANDLES = 40 if WINDOWS else 0  # the system's libraries keep some of their own
 WARM_UP = 1
-LONGEST = 0.01      # seconds from the first message to the kill
+LONGEST = 0.01  # seconds from the first message to the kill
 if not WINDOWS:
     forks = multiprocessing.get_context("forkserver")
 
@@ -150,8 +150,14 @@ class Managed(Survivor):
 
     def __enter__(self):
         self._manager = npipes.ClientManager(
-            free_threading_events=True, reconnect=True, reconnect_delay=(0.005, 0.05), on_connected=self._begin, on_message=self._go_on,
-            on_disconnected=lambda conn: self.ended(conn.error), on_error=self._failed)
+            free_threading_events=True,
+            reconnect=True,
+            reconnect_delay=(0.005, 0.05),
+            on_connected=self._begin,
+            on_message=self._go_on,
+            on_disconnected=lambda conn: self.ended(conn.error),
+            on_error=self._failed,
+        )
         self._manager.__enter__()
         self._manager.connect(self.name, timeout=TIMEOUT)
         return self
@@ -185,11 +191,13 @@ def kill_servers(name, count, rng):
             with Process("serve", name, number):
                 for client in clients:
                     assert eventually(lambda client=client: client.served_by == number), (
-                        f"{type(client).__name__} is not served by server {number}: {client.ends}, {client.wrong}")
+                        f"{type(client).__name__} is not served by server {number}: {client.ends}, {client.wrong}"
+                    )
                 a_while(rng)
             for client, ends in zip(clients, before):
                 assert eventually(lambda client=client, ends=ends: sum(client.ends.values()) > ends), (
-                    f"{type(client).__name__} has not seen the end of server {number}")
+                    f"{type(client).__name__} has not seen the end of server {number}"
+                )
                 assert not client.wrong, f"{type(client).__name__}: {client.wrong}"
         return sum((client.ends for client in clients), Counter())
 
@@ -261,8 +269,11 @@ def run(kill, name, count, seed):
     seconds = time.monotonic() - begin
     ok = eventually(lambda: thread_count() <= threads and handle_count() <= handles + SPARE_HANDLES, 5)
     how = ", ".join(f"{number} {'orderly' if end == 'NoneType' else end}" for end, number in sorted(ends.items()))
-    print(f"{count} times killed by {kill.__name__} in {seconds:.0f} s: {how}; {handle_count() - handles} handles,"
-          f" {thread_count() - threads} threads more{'' if ok else ', LEFT OVER'}", flush=True)
+    print(
+        f"{count} times killed by {kill.__name__} in {seconds:.0f} s: {how}; {handle_count() - handles} handles,"
+        f" {thread_count() - threads} threads more{'' if ok else ', LEFT OVER'}",
+        flush=True,
+    )
     return ok
 
 

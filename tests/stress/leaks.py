@@ -27,9 +27,9 @@ import npipes
 import npipes.aio
 
 MEMORY = (2 if sys.platform != "win32" else 8) << 20
-OBJECTS = 50        # what caches of the interpreter may still come to
+OBJECTS = 50  # what caches of the interpreter may still come to
 HANDLES = 8 if sys.platform == "win32" else 0
-WARM_UP = 20        # one in so many
+WARM_UP = 20  # one in so many
 NAME = f"leaks-{os.getpid()}"
 
 
@@ -68,10 +68,15 @@ def abandoned_clients(count):
 def manager(count):
     """Connections of one manager."""
     ended = threading.Semaphore(0)
-    with echo_server() as server, npipes.ClientManager(
-        free_threading_events=True, on_connected=lambda conn: conn.write(b"x"),
-        on_message=lambda conn, data, cookie: conn.close(), on_disconnected=lambda conn: ended.release(),
-    ) as manager:
+    with (
+        echo_server() as server,
+        npipes.ClientManager(
+            free_threading_events=True,
+            on_connected=lambda conn: conn.write(b"x"),
+            on_message=lambda conn, data, cookie: conn.close(),
+            on_disconnected=lambda conn: ended.release(),
+        ) as manager,
+    ):
         yield
         for _ in range(count):
             manager.connect(NAME)
@@ -84,7 +89,7 @@ def listener(count):
     """What a Listener accepts."""
     with npipes.Listener(NAME) as listener:
         for number in range(count + 1):
-            if number == 1:     # the first wait makes what all others use
+            if number == 1:  # the first wait makes what all others use
                 yield
             with npipes.connect(NAME) as client, listener.accept(timeout=TIMEOUT) as accepted:
                 client.send_bytes(b"x")
@@ -148,16 +153,22 @@ def stops(count):
 
 # ---- measuring ------------------------------------------------------------
 
-CASES = {"clients": "connections", "abandoned_clients": "connections", "manager": "connections",
-         "listener": "connections", "aio": "connections", "servers": "servers", "dropped_servers": "servers",
-         "stops": "stops"}
+CASES = {
+    "clients": "connections",
+    "abandoned_clients": "connections",
+    "manager": "connections",
+    "listener": "connections",
+    "aio": "connections",
+    "servers": "servers",
+    "dropped_servers": "servers",
+    "stops": "stops",
+}
 
 
 def at_rest():
     gc.collect()
     release_free_memory()
-    return {"handles": handle_count(), "threads": thread_count(), "objects": len(gc.get_objects()),
-            "memory": resident_bytes()}
+    return {"handles": handle_count(), "threads": thread_count(), "objects": len(gc.get_objects()), "memory": resident_bytes()}
 
 
 def run_case(name, count):
@@ -172,9 +183,12 @@ def run_case(name, count):
             break
         after = after if name in ("clients", "abandoned_clients", "manager", "listener") else at_rest()
     more = {what: after[what] - before[what] for what in after}
-    bad = (more["handles"] > HANDLES or more["threads"] > 0 or more["objects"] > OBJECTS or more["memory"] > MEMORY)
-    print(f"{name}: {count} times; {more['handles']} handles, {more['threads']} threads, {more['objects']} objects,"
-          f" {more['memory'] >> 10} KiB more{', LEAKS' if bad else ''}", flush=True)
+    bad = more["handles"] > HANDLES or more["threads"] > 0 or more["objects"] > OBJECTS or more["memory"] > MEMORY
+    print(
+        f"{name}: {count} times; {more['handles']} handles, {more['threads']} threads, {more['objects']} objects,"
+        f" {more['memory'] >> 10} KiB more{', LEAKS' if bad else ''}",
+        flush=True,
+    )
     return int(bad)
 
 

@@ -5,10 +5,16 @@ import struct
 
 import npipes
 
-HEADER = struct.Struct("!cIII")     # kind, number, where its bytes are in BLOB, how many
+HEADER = struct.Struct("!cIII")  # kind, number, where its bytes are in BLOB, how many
 BLOB = random.Random(1).randbytes(4 << 20)
-_SIZES = [(60, 0, 200), (20, 200, 5000), (12, 60_000, 70_000), (6, 120_000, 300_000), (1.5, 900_000, 1_100_000),
-          (0.2, 3 << 20, 4 << 20)]
+_SIZES = [
+    (60, 0, 200),
+    (20, 200, 5000),
+    (12, 60_000, 70_000),
+    (6, 120_000, 300_000),
+    (1.5, 900_000, 1_100_000),
+    (0.2, 3 << 20, 4 << 20),
+]
 
 
 def random_size(rng):
@@ -19,7 +25,7 @@ def random_size(rng):
 def make(kind, number, rng, size=None):
     size = random_size(rng) if size is None else size
     at = rng.randint(0, len(BLOB) - size)
-    return HEADER.pack(kind, number, at, size) + BLOB[at:at + size]
+    return HEADER.pack(kind, number, at, size) + BLOB[at : at + size]
 
 
 class Wrong(Exception):
@@ -36,7 +42,7 @@ class Numbers:
     def check(self, data):
         """The kind of a message that is as it should be."""
         kind, number, at, size = HEADER.unpack_from(data)
-        if len(data) != HEADER.size + size or memoryview(data)[HEADER.size:] != BLOB[at:at + size]:
+        if len(data) != HEADER.size + size or memoryview(data)[HEADER.size :] != BLOB[at : at + size]:
             raise Wrong(f"{kind!r} {number} has other bytes than {size} from {at} on")
         if kind == b"B":
             expected, self.broadcasts = self.broadcasts, number + 1

@@ -13,8 +13,11 @@ if sys.platform == "win32":
     _kernel.GetProcessHandleCount.argtypes = [wintypes.HANDLE, ctypes.POINTER(wintypes.DWORD)]
 
     class _Counters(ctypes.Structure):
-        _fields_ = [("size", wintypes.DWORD), ("faults", wintypes.DWORD),
-                    *((name, ctypes.c_size_t) for name in ("peak", "working_set", "a", "b", "c", "d", "private", "e"))]
+        _fields_ = [
+            ("size", wintypes.DWORD),
+            ("faults", wintypes.DWORD),
+            *((name, ctypes.c_size_t) for name in ("peak", "working_set", "a", "b", "c", "d", "private", "e")),
+        ]
 
     _kernel.K32GetProcessMemoryInfo.argtypes = [wintypes.HANDLE, ctypes.POINTER(_Counters), wintypes.DWORD]
 
@@ -45,7 +48,7 @@ else:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
     def release_free_memory():
-        with contextlib.suppress(AttributeError):       # of C libraries other than GNU's
+        with contextlib.suppress(AttributeError):  # of C libraries other than GNU's
             ctypes.CDLL(None).malloc_trim(0)
 
     def handle_count():

@@ -23,8 +23,14 @@ class EventServer:
         self._lock = threading.Lock()
         self.connected = self.disconnected = 0
         self._server = npipes.Server(
-            name, on_connected=self._on_connected, on_message=self._on_message, on_sent=self._on_sent,
-            on_disconnected=self._on_disconnected, on_error=self._on_error, **options)
+            name,
+            on_connected=self._on_connected,
+            on_message=self._on_message,
+            on_sent=self._on_sent,
+            on_disconnected=self._on_disconnected,
+            on_error=self._on_error,
+            **options,
+        )
         self._threads = [threading.Thread(target=self._broadcast)]
         if not self._free:
             self._threads.append(threading.Thread(target=self._server.run))
@@ -126,7 +132,7 @@ class AioServer:
     def __init__(self, soak, name):
         self.name = name
         self._soak = soak
-        self._handlers = [0, 0]     # begun, ended
+        self._handlers = [0, 0]  # begun, ended
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
 

@@ -67,7 +67,7 @@ class Tally:
 
     def on_connected(self, conn):
         self.begun[id(conn)] += 1
-        conn.custom_data = self         # a cycle: tally, handlers, connection
+        conn.custom_data = self  # a cycle: tally, handlers, connection
 
     def on_message(self, conn, data, cookie):
         with self._lock:
@@ -94,13 +94,20 @@ class Tally:
 
     def server(self, name, free):
         return npipes.Server(
-            name, free_threading_events=free, threads=2, on_connected=self.on_connected,
-            on_message=self.on_message, on_sent=self.on_sent, on_error=self.on_error,
-            on_disconnected=self.on_disconnected)
+            name,
+            free_threading_events=free,
+            threads=2,
+            on_connected=self.on_connected,
+            on_message=self.on_message,
+            on_sent=self.on_sent,
+            on_error=self.on_error,
+            on_disconnected=self.on_disconnected,
+        )
 
     def check(self):
         assert eventually(lambda: sum(self.begun.values()) == sum(self.ended.values())), (
-            f"{sum(self.begun.values())} began, {sum(self.ended.values())} ended")
+            f"{sum(self.begun.values())} began, {sum(self.ended.values())} ended"
+        )
         assert eventually(lambda: len(self.answered) >= len(self.written))
         assert set(self.answered) == self.written
         assert set(self.answered.values()) <= {1}
@@ -115,7 +122,7 @@ def in_run(server, free):
         return
 
     def run():
-        with contextlib.suppress(RuntimeError):     # stopped before this thread got here
+        with contextlib.suppress(RuntimeError):  # stopped before this thread got here
             server.run()
 
     thread = threading.Thread(target=run)
@@ -149,7 +156,7 @@ def by_handler(name, free):
     with in_run(server, free):
         assert tally.served.wait(TIMEOUT)
         assert eventually(lambda: not server.is_running)
-    server.stop()       # waits for what the handler's could not
+    server.stop()  # waits for what the handler's could not
     assert server.connections == []
     tally.stop = None
     tally.check()
@@ -164,9 +171,16 @@ def by_del(name, free):
             if random.random() < 0.5:
                 self.stop()
 
-    server = Server(name, free_threading_events=free, threads=2, on_connected=tally.on_connected,
-                    on_message=tally.on_message, on_sent=tally.on_sent, on_error=tally.on_error,
-                    on_disconnected=tally.on_disconnected)
+    server = Server(
+        name,
+        free_threading_events=free,
+        threads=2,
+        on_connected=tally.on_connected,
+        on_message=tally.on_message,
+        on_sent=tally.on_sent,
+        on_error=tally.on_error,
+        on_disconnected=tally.on_disconnected,
+    )
     server.start()
     if free:
         assert tally.served.wait(TIMEOUT)

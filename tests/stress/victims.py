@@ -45,8 +45,9 @@ def flooding_visit(name):
 
 
 def managed_visit(name):
-    with npipes.ClientManager(on_connected=lambda conn: [conn.write(bytes(n)) for n in SIZES],
-                              on_message=lambda conn, data, cookie: conn.write(data)) as manager:
+    with npipes.ClientManager(
+        on_connected=lambda conn: [conn.write(bytes(n)) for n in SIZES], on_message=lambda conn, data, cookie: conn.write(data)
+    ) as manager:
         manager.connect(name)
         manager.run()
 

@@ -104,7 +104,7 @@ async def talk() -> int:
     connect(b"demo")  # type: ignore[arg-type]
     async with connect("demo") as conn, conn as same:
         assert_type(same, Connection)
-        return 1        # a checker knows that neither block swallows exceptions
+        return 1  # a checker knows that neither block swallows exceptions
 
 
 # ---- asyncio's own functions ------------------------------------------------------

@@ -16,7 +16,7 @@ import npipes
 
 HERE = Path(__file__).parent
 USAGE = [HERE / "usage.py", HERE / "aio_usage.py"]
-HOME = str(Path(npipes.__file__).resolve().parent.parent)       # of the package under test
+HOME = str(Path(npipes.__file__).resolve().parent.parent)  # of the package under test
 PLUGIN_HOME = str(Path(importlib.util.find_spec("npipes_pytest").origin).resolve().parent.parent)
 IS_INSTALLED = HOME in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 

@@ -118,7 +118,7 @@ with Echo("demo", b"hello") as echo:
 
 def ends_anyway() -> int:
     with server:
-        return 1        # mypy knows that the block does not swallow exceptions
+        return 1  # mypy knows that the block does not swallow exceptions
 
 
 server.start()
@@ -281,6 +281,7 @@ def catch() -> None:
     except npipes.UnsafePayloadError as error:
         j: ValueError = error
         k: UnpicklingError = error
+
 
 # ---- Windows' constants and functions ------------------------------------
 

@@ -49,8 +49,10 @@ def _make(sources: list[Path], folders: list[Path], target: Path) -> None:
     # The engine's allocations are counted, and can be made to fail.
     inject = ["-include", tests / "inject.h"]
     compile_one = [COMPILER, *_FLAGS, *includes]
-    compilations = [[*compile_one, *(inject if source.is_relative_to(engine) else []), "-c", source, "-o", made]
-                    for source, made in zip(sources, objects, strict=True)]
+    compilations = [
+        [*compile_one, *(inject if source.is_relative_to(engine) else []), "-c", source, "-o", made]
+        for source, made in zip(sources, objects, strict=True)
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(_call, compilations))  # all of them, to show every error at once
     # Static: the compiler's own DLLs are not on a Windows machine.

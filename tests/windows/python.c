@@ -2,7 +2,4 @@
 
 #include <Python.h>
 
-int wmain(int argc, wchar_t **argv)
-{
-    return Py_Main(argc, argv);
-}
+int wmain(int argc, wchar_t **argv) { return Py_Main(argc, argv); }

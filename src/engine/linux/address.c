@@ -34,8 +34,8 @@ static bool is_set(const char *variable) {
 }
 
 bool np_address_is_open_to_all(const char *address) {
-    return address[0] == '@' || (!is_set("NPIPES_DIR") && !is_set("XDG_RUNTIME_DIR")
-                                 && np_address_is_leaf(address));
+    return address[0] == '@'
+           || (!is_set("NPIPES_DIR") && !is_set("XDG_RUNTIME_DIR") && np_address_is_leaf(address));
 }
 
 static np_code too_long(np_error *error, size_t length, size_t limit) {

@@ -45,8 +45,7 @@ bool np_access_allows(const np_config *config, const char *address, uid_t uid);
 
 /* security.c: the group that config->access_group names, if a socket at that
  * address can be for one. */
-np_code np_access_group(const np_config *config, const char *address, gid_t *gid,
-                        np_error *error);
+np_code np_access_group(const np_config *config, const char *address, gid_t *gid, np_error *error);
 
 /* security.c: makes the directory, or finds out whether it can be trusted. */
 np_code np_directory_prepare(const char *path, np_error *error);

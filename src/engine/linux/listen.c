@@ -163,8 +163,8 @@ np_code np_listener_open(np_listener *l, const np_config *config, const char *ad
 static void remove_file(np_listener *l) {
     struct stat st;
     bool locked = lock_directory(l->directory);
-    if (fstatat(l->directory, l->name, &st, AT_SYMLINK_NOFOLLOW) == 0
-        && st.st_dev == l->device && st.st_ino == l->inode)
+    if (fstatat(l->directory, l->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == l->device
+        && st.st_ino == l->inode)
         unlinkat(l->directory, l->name, 0);
     if (locked)
         flock(l->directory, LOCK_UN);

@@ -59,8 +59,7 @@ static np_code find_group(const char *name, gid_t *gid, np_error *error) {
     return NP_E_GROUP;
 }
 
-np_code np_access_group(const np_config *config, const char *address, gid_t *gid,
-                        np_error *error) {
+np_code np_access_group(const np_config *config, const char *address, gid_t *gid, np_error *error) {
     if (address[0] != '@' && !np_address_is_leaf(address))
         return find_group(config->access_group, gid, error);
     error->value = NP_GROUP_PLACE;

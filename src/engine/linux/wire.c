@@ -94,8 +94,7 @@ np_code np_wire_pair(np_wire *a, np_wire *b, int *os) {
     return NP_OK;
 }
 
-np_code np_wire_dial(np_wire *w, const char *address, bool owner_only, uint64_t *owner,
-                     int *os) {
+np_code np_wire_dial(np_wire *w, const char *address, bool owner_only, uint64_t *owner, int *os) {
     int fd, zero = 0;
     np_code code = np_socket_connect(address, owner_only, &fd, owner, os);
     if (code != NP_OK)

@@ -19,9 +19,7 @@ static const wchar_t *leaf_of(const wchar_t *name) {
 }
 
 /* A slash is a backslash to the system. */
-static bool is_allowed(wchar_t c) {
-    return c >= 0x20 && c != 0x7f && c != L'\\' && c != L'/';
-}
+static bool is_allowed(wchar_t c) { return c >= 0x20 && c != 0x7f && c != L'\\' && c != L'/'; }
 
 static np_code check_leaf(const wchar_t *leaf, np_error *error) {
     if (!*leaf)

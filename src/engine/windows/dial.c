@@ -190,6 +190,4 @@ void np_dial_completed(np_dial *dial, np_completion *out) {
 }
 
 /* There is no fork. */
-void np_dial_abandon(np_dial *dial) {
-    (void)dial;
-}
+void np_dial_abandon(np_dial *dial) { (void)dial; }

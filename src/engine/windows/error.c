@@ -3,21 +3,16 @@
 
 np_code np_code_from_os(int os) {
     switch (os) {
-    case ERROR_OPERATION_ABORTED:
-        return NP_E_CANCELED;
+    case ERROR_OPERATION_ABORTED: return NP_E_CANCELED;
     /* The peer is gone; a read calls that NP_E_EOF. */
     case ERROR_BROKEN_PIPE:
     case ERROR_NO_DATA:
-    case ERROR_PIPE_NOT_CONNECTED:
-        return NP_E_BROKEN;
+    case ERROR_PIPE_NOT_CONNECTED: return NP_E_BROKEN;
     case ERROR_NOT_ENOUGH_MEMORY:
-    case ERROR_OUTOFMEMORY:
-        return NP_E_MEMORY;
+    case ERROR_OUTOFMEMORY: return NP_E_MEMORY;
     case ERROR_SEM_TIMEOUT:
-    case WAIT_TIMEOUT:
-        return NP_E_TIMEOUT;
-    default:
-        return NP_E_SYSTEM;
+    case WAIT_TIMEOUT: return NP_E_TIMEOUT;
+    default: return NP_E_SYSTEM;
     }
 }
 

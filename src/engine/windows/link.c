@@ -17,9 +17,7 @@ static void begin(np_link *link, np_operation *op, np_operation_kind kind) {
     op->data = NULL;
 }
 
-void np_link_none(np_link *link) {
-    *link = (np_link){.pid = -1};
-}
+void np_link_none(np_link *link) { *link = (np_link){.pid = -1}; }
 
 /* The handle was joined to the port when its instance was armed, or when its
  * dial completed. */
@@ -100,14 +98,10 @@ np_code np_link_write(np_link *link, np_operation *op, const np_slice *slices, s
     return NP_PENDING;
 }
 
-void np_link_cancel(np_link *link) {
-    CancelIoEx(link->handle, NULL);
-}
+void np_link_cancel(np_link *link) { CancelIoEx(link->handle, NULL); }
 
 /* A failed write leaves what the peer sent readable. */
-void np_link_end_writes(np_link *link) {
-    (void)link;
-}
+void np_link_end_writes(np_link *link) { (void)link; }
 
 /* No DisconnectNamedPipe: it would throw away what the peer has not read yet. */
 void np_link_close(np_link *link) {
@@ -130,10 +124,6 @@ bool np_link_recycle(np_link *link, np_listener *listener, np_instance *instance
 }
 
 /* There is no fork. */
-void np_link_abandon(np_link *link) {
-    (void)link;
-}
+void np_link_abandon(np_link *link) { (void)link; }
 
-intptr_t np_link_handle(const np_link *link) {
-    return (intptr_t)link->handle;
-}
+intptr_t np_link_handle(const np_link *link) { return (intptr_t)link->handle; }

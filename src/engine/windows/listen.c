@@ -34,8 +34,8 @@ HANDLE np_listener_create(const np_listener *listener, bool first, DWORD *os) {
     SECURITY_ATTRIBUTES security = {sizeof security, listener->descriptor, FALSE};
     np_pipe_flags flags = np_listener_flags(listener->byte_mode, first);
     HANDLE handle = CreateNamedPipeW(listener->path, flags.open, flags.mode,
-                                     PIPE_UNLIMITED_INSTANCES, listener->quota, listener->quota,
-                                     0, &security);
+                                     PIPE_UNLIMITED_INSTANCES, listener->quota, listener->quota, 0,
+                                     &security);
     if (handle != INVALID_HANDLE_VALUE)
         return handle;
     *os = GetLastError();
@@ -154,13 +154,9 @@ void np_listener_accepted(np_instance *instance, np_completion *out) {
 }
 
 /* A failed accept comes back when its instance is armed again, not by itself. */
-void np_listener_pause(np_listener *listener) {
-    (void)listener;
-}
+void np_listener_pause(np_listener *listener) { (void)listener; }
 
-void np_listener_resume(np_listener *listener) {
-    (void)listener;
-}
+void np_listener_resume(np_listener *listener) { (void)listener; }
 
 /* The handles are closed here, not when the completions are taken: an instance
  * that nobody waits on any more would still let clients in. */
@@ -193,6 +189,4 @@ void np_listener_close(np_listener *listener) {
 }
 
 /* There is no fork. */
-void np_listener_abandon(np_listener *listener) {
-    (void)listener;
-}
+void np_listener_abandon(np_listener *listener) { (void)listener; }

@@ -109,8 +109,9 @@ void np_port_wait(np_port *port, np_arena *arena, np_completion *out, size_t max
     size_t room = max - n < NP_PORT_ENTRIES ? max - n : NP_PORT_ENTRIES;
     ULONG got = 0;
     bool woken = false;
-    if (room && !GetQueuedCompletionStatusEx(port->handle, port->entries, (ULONG)room, &got,
-                                             n ? 0 : np_milliseconds(timeout_ns), FALSE))
+    if (room
+        && !GetQueuedCompletionStatusEx(port->handle, port->entries, (ULONG)room, &got,
+                                        n ? 0 : np_milliseconds(timeout_ns), FALSE))
         got = 0;
     for (ULONG i = 0; i < got; i++) {
         OVERLAPPED *overlapped = port->entries[i].lpOverlapped;

@@ -49,8 +49,7 @@ static np_code own_sddl(bool everyone, wchar_t *out, size_t cap, np_error *error
 np_code np_security_sddl(const np_config *config, wchar_t *out, size_t cap, np_error *error) {
     switch (config->access) {
     case NP_ACCESS_USER:
-    case NP_ACCESS_EVERYONE:
-        return own_sddl(config->access == NP_ACCESS_EVERYONE, out, cap, error);
+    case NP_ACCESS_EVERYONE: return own_sddl(config->access == NP_ACCESS_EVERYONE, out, cap, error);
     case NP_ACCESS_SDDL:
         if (!config->access_sddl || !*config->access_sddl)
             return np_error_set(error, NP_E_INVALID, 0, 0, 0);
@@ -58,8 +57,7 @@ np_code np_security_sddl(const np_config *config, wchar_t *out, size_t cap, np_e
                                 (int)cap))
             return NP_OK;
         return np_error_set(error, NP_E_INVALID, GetLastError(), 0, cap - 1);
-    default:
-        return np_error_set(error, NP_E_INVALID, 0, config->access_mode, 0);
+    default: return np_error_set(error, NP_E_INVALID, 0, config->access_mode, 0);
     }
 }
 
@@ -95,7 +93,8 @@ bool np_security_is_owner(HANDLE pipe) {
     PSID owner = NULL;
     PSECURITY_DESCRIPTOR descriptor = NULL;
     if (GetSecurityInfo(pipe, SE_KERNEL_OBJECT, OWNER_SECURITY_INFORMATION, &owner, NULL, NULL,
-                        NULL, &descriptor) != ERROR_SUCCESS)
+                        NULL, &descriptor)
+        != ERROR_SUCCESS)
         return false;
     bool is = owner && read_user(GetCurrentProcess(), &me)
               && (EqualSid(me.u.user.User.Sid, owner) || is_default_owner(owner));

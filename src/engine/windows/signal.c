@@ -12,18 +12,12 @@ void np_signal_close(np_signal *s) {
     s->event = NULL;
 }
 
-void np_signal_set(np_signal *s) {
-    SetEvent(s->event);
-}
+void np_signal_set(np_signal *s) { SetEvent(s->event); }
 
-void np_signal_clear(np_signal *s) {
-    ResetEvent(s->event);
-}
+void np_signal_clear(np_signal *s) { ResetEvent(s->event); }
 
 int np_signal_wait(np_signal *s, int64_t timeout_ns) {
     return WaitForSingleObject(s->event, np_milliseconds(timeout_ns)) == WAIT_OBJECT_0;
 }
 
-intptr_t np_signal_waitable(const np_signal *s) {
-    return (intptr_t)s->event;
-}
+intptr_t np_signal_waitable(const np_signal *s) { return (intptr_t)s->event; }

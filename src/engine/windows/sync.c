@@ -11,8 +11,8 @@ DWORD np_milliseconds(int64_t timeout_ns) {
 }
 
 bool np_cond_wait_for(np_cond *c, np_mutex *m, int64_t timeout_ns) {
-    return SleepConditionVariableSRW(c, m, np_milliseconds(timeout_ns), 0) ||
-           GetLastError() != ERROR_TIMEOUT;
+    return SleepConditionVariableSRW(c, m, np_milliseconds(timeout_ns), 0)
+           || GetLastError() != ERROR_TIMEOUT;
 }
 
 typedef struct {

@@ -115,8 +115,7 @@ static bool widen(const char *address, wchar_t out[NP_PIPE_PATH + 1]) {
     return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, address, -1, out, NP_PIPE_PATH + 1);
 }
 
-np_code np_wire_dial(np_wire *w, const char *address, bool owner_only, uint64_t *owner,
-                     int *os) {
+np_code np_wire_dial(np_wire *w, const char *address, bool owner_only, uint64_t *owner, int *os) {
     wchar_t path[NP_PIPE_PATH + 1];
     HANDLE handle = NULL;
     DWORD error = widen(address, path) ? np_dial_open(path, false, &handle) : GetLastError();
@@ -277,8 +276,7 @@ np_code np_wire_take(np_wire *w, uint8_t *chunk, size_t capacity, uint64_t limit
             break;
         size_t got;
         uint64_t left;
-        np_code code = np_wire_receive(w, chunk + used, capacity - used, &at_once, &got, &left,
-                                       os);
+        np_code code = np_wire_receive(w, chunk + used, capacity - used, &at_once, &got, &left, os);
         if (code == NP_E_TIMEOUT)
             break;
         if (code != NP_OK)

@@ -97,9 +97,7 @@ static np_wire_instance *take_out(np_wire_listener *l, size_t which) {
 }
 
 /* An instance that can't be waited on. */
-static void drop(np_wire_listener *l, size_t which) {
-    close_instance(take_out(l, which));
-}
+static void drop(np_wire_listener *l, size_t which) { close_instance(take_out(l, which)); }
 
 /* A connected instance; the others still wait, so the address stays. */
 static np_code hand_over(np_wire_listener *l, size_t which, np_wire *out, int *os) {

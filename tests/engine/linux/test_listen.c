@@ -134,7 +134,9 @@ static void access_is_the_files_mode(void) {
         unsigned asked;
         mode_t mode;
     } cases[] = {
-        {NP_ACCESS_USER, 0, 0600}, {NP_ACCESS_EVERYONE, 0, 0666}, {NP_ACCESS_MODE, 0640, 0640},
+        {NP_ACCESS_USER, 0, 0600},
+        {NP_ACCESS_EVERYONE, 0, 0666},
+        {NP_ACCESS_MODE, 0640, 0640},
     };
     static const mode_t masks[] = {0, 022, 077};
     for (unsigned i = 0; i < 9; i++) {

@@ -23,7 +23,8 @@ static np_error leave_after(server *s, const void *bytes, size_t size) {
 }
 
 static void a_client_may_vanish_inside_a_header(void) {
-    static const uint8_t short_form[] = {0, 0, 0}, long_form[] = {255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1};
+    static const uint8_t short_form[] = {0, 0, 0},
+                         long_form[] = {255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1};
     server *s = server_new();
     server_start(s);
     CHECK_EQUAL(leave_after(s, "", 0).code, NP_OK);
@@ -66,7 +67,9 @@ static void a_client_may_vanish_inside_a_body(void) {
 
 static void a_length_that_cannot_be_ends_the_connection(void) {
     static const uint8_t bad[][12] = {
-        {255, 255, 255, 254}, {128, 0, 0, 0}, {255, 0, 0, 0},
+        {255, 255, 255, 254},
+        {128, 0, 0, 0},
+        {255, 0, 0, 0},
         {255, 255, 255, 255, 128, 0, 0, 0, 0, 0, 0, 0},
     };
     static const uint64_t values[] = {0xfffffffe, 0x80000000, 0xff000000, UINT64_C(1) << 63};
@@ -94,8 +97,8 @@ static void a_length_that_cannot_be_ends_the_connection(void) {
 }
 
 static void a_length_beyond_the_limit_is_refused_without_its_body(void) {
-    static const uint64_t lengths[] = {(64 << 20) + 1, INT32_MAX, UINT64_C(1) << 31, UINT64_C(1) << 40,
-                                       INT64_MAX};
+    static const uint64_t lengths[] = {(64 << 20) + 1, INT32_MAX, UINT64_C(1) << 31,
+                                       UINT64_C(1) << 40, INT64_MAX};
     server *s = server_new();
     server_start(s);
     for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {

@@ -21,8 +21,7 @@ listener *listener_open(const char *address) {
     if (!l || !MultiByteToWideChar(CP_UTF8, 0, address, -1, path, 512))
         return NULL;
     l->pipe = CreateNamedPipeW(path, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED,
-                               PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE, 1, 65536, 65536, 0,
-                               NULL);
+                               PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE, 1, 65536, 65536, 0, NULL);
     l->connecting.hEvent = CreateEventW(NULL, TRUE, FALSE, NULL);
     if (l->pipe == INVALID_HANDLE_VALUE)
         return NULL;

@@ -32,5 +32,6 @@ bool system_is_no_memory(int os) { return os == ERROR_NOT_ENOUGH_MEMORY; }
 const char *system_shares_names(void) {
     HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
     return ntdll && GetProcAddress(ntdll, "wine_get_version")
-               ? "Wine ignores FILE_FLAG_FIRST_PIPE_INSTANCE" : NULL;
+               ? "Wine ignores FILE_FLAG_FIRST_PIPE_INSTANCE"
+               : NULL;
 }

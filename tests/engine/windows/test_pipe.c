@@ -213,8 +213,9 @@ static void the_peer_has_a_pid_and_a_sid(void) {
 
 static void a_client_lets_no_server_act_for_it(void) {
     CHECK(np_dial_flags() & SECURITY_SQOS_PRESENT);
-    CHECK((np_dial_flags() & (SECURITY_IMPERSONATION | SECURITY_DELEGATION | SECURITY_IDENTIFICATION))
-          == SECURITY_IDENTIFICATION);
+    CHECK(
+        (np_dial_flags() & (SECURITY_IMPERSONATION | SECURITY_DELEGATION | SECURITY_IDENTIFICATION))
+        == SECURITY_IDENTIFICATION);
     CHECK(np_dial_flags() & FILE_FLAG_OVERLAPPED);
 }
 

@@ -173,8 +173,8 @@ static np_code write_failed(fake_peer *p, int *os) {
     return codes[script_below(3)];
 }
 
-static np_code write_stream(fake_peer *p, np_operation *op, np_port *port,
-                            const np_slice *slices, size_t count, size_t *taken) {
+static np_code write_stream(fake_peer *p, np_operation *op, np_port *port, const np_slice *slices,
+                            size_t count, size_t *taken) {
     size_t total = 0, room;
     for (size_t i = 0; i < count; i++)
         total += slices[i].size;

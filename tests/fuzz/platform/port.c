@@ -8,9 +8,7 @@
 
 fake_world world;
 
-void world_begin(void) {
-    world = (fake_world){.now = 1000000000, .clients = 24, .large = 6 << 20};
-}
+void world_begin(void) { world = (fake_world){.now = 1000000000, .clients = 24, .large = 6 << 20}; }
 
 void world_end(void) {
     FUZZ_CHECK(world.locks == 0);
@@ -91,8 +89,9 @@ static void accepted(np_operation *op, np_completion *out) {
 }
 
 static void dialed(np_operation *op, np_completion *out) {
-    static const np_code codes[] = {NP_OK, NP_OK, NP_OK, NP_OK, NP_E_NOT_FOUND, NP_E_NOT_FOUND,
-                                    NP_E_BUSY, NP_E_BROKEN, NP_E_ACCESS, NP_E_OWNER, NP_E_SYSTEM};
+    static const np_code codes[] = {NP_OK,          NP_OK,          NP_OK,      NP_OK,
+                                    NP_E_NOT_FOUND, NP_E_NOT_FOUND, NP_E_BUSY,  NP_E_BROKEN,
+                                    NP_E_ACCESS,    NP_E_OWNER,     NP_E_SYSTEM};
     out->code = codes[script_below(sizeof codes / sizeof *codes)];
     if (world.quiet || (out->code == NP_OK && !world.clients))
         out->code = NP_E_NOT_FOUND;

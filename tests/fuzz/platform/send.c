@@ -33,7 +33,8 @@ static size_t large(size_t n) {
 }
 
 static void put_bad_header(fake_peer *p) {
-    static const uint64_t lengths[] = {(uint64_t)-1, (uint64_t)1 << 63, INT64_MAX, (uint64_t)1 << 32};
+    static const uint64_t lengths[] = {(uint64_t)-1, (uint64_t)1 << 63, INT64_MAX,
+                                       (uint64_t)1 << 32};
     if (script_below(2)) {
         put_number(p, 0x80000000u + script_byte(), 4);
     } else {
@@ -50,9 +51,7 @@ static void put_odd(fake_peer *p) {
         put_number(p, 3, 8);
         put(p, script_pattern(3), 3);
         break;
-    case 1:
-        put_bad_header(p);
-        break;
+    case 1: put_bad_header(p); break;
     case 2:                         /* whatever the script says */
         for (unsigned n = script_below(20); n; n--)
             put_number(p, script_byte(), 1);

@@ -2,9 +2,9 @@
 #include "native.h"
 
 PyObject *native_CreateNamedPipe(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"lpName", "dwOpenMode", "dwPipeMode", "nMaxInstances",
-                            "nOutBufferSize", "nInBufferSize", "nDefaultTimeOut",
-                            "lpSecurityAttributes", NULL};
+    static char *names[] = {"lpName",          "dwOpenMode",           "dwPipeMode",
+                            "nMaxInstances",   "nOutBufferSize",       "nInBufferSize",
+                            "nDefaultTimeOut", "lpSecurityAttributes", NULL};
     native_name name = {0};
     DWORD open, mode, instances = PIPE_UNLIMITED_INSTANCES, out = 65536, in = 65536, timeout = 0;
     PyObject *attributes = Py_None;
@@ -20,12 +20,12 @@ PyObject *native_CreateNamedPipe(PyObject *module, PyObject *args, PyObject *kwa
     }
     HANDLE handle;
     DWORD os;
-    Py_BEGIN_ALLOW_THREADS
-    handle = CreateNamedPipeW(name.text, open, mode, instances, out, in, timeout, security);
+    Py_BEGIN_ALLOW_THREADS handle = CreateNamedPipeW(name.text, open, mode, instances, out, in,
+                                                     timeout, security);
     os = GetLastError();
-    Py_END_ALLOW_THREADS
-    PyObject *result = handle == INVALID_HANDLE_VALUE ? native_raise(os, name.object)
-                                                      : PyLong_FromVoidPtr(handle);
+    Py_END_ALLOW_THREADS PyObject *result = handle == INVALID_HANDLE_VALUE
+                                                ? native_raise(os, name.object)
+                                                : PyLong_FromVoidPtr(handle);
     native_name_free(&name);
     return result;
 }
@@ -42,14 +42,11 @@ PyObject *native_ConnectNamedPipe(PyObject *module, PyObject *args, PyObject *kw
     DWORD os, count;
     if (!parse_handle(args, kwargs, "O&:ConnectNamedPipe", &handle))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    native_wait wait;
+    Py_BEGIN_ALLOW_THREADS native_wait wait;
     os = native_wait_begin(&wait, handle);
     if (!os)
         os = native_wait_end(&wait, ConnectNamedPipe(handle, &wait.overlapped), &count);
-    Py_END_ALLOW_THREADS
-    if (os && os != ERROR_PIPE_CONNECTED)
-        return native_raise(os, NULL);
+    Py_END_ALLOW_THREADS if (os && os != ERROR_PIPE_CONNECTED) return native_raise(os, NULL);
     return PyLong_FromUnsignedLong(os);
 }
 
@@ -59,10 +56,8 @@ PyObject *native_DisconnectNamedPipe(PyObject *module, PyObject *args, PyObject 
     DWORD os;
     if (!parse_handle(args, kwargs, "O&:DisconnectNamedPipe", &handle))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = DisconnectNamedPipe(handle) ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    return native_none(os, NULL);
+    Py_BEGIN_ALLOW_THREADS os = DisconnectNamedPipe(handle) ? 0 : GetLastError();
+    Py_END_ALLOW_THREADS return native_none(os, NULL);
 }
 
 PyObject *native_TransactNamedPipe(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -71,22 +66,20 @@ PyObject *native_TransactNamedPipe(PyObject *module, PyObject *args, PyObject *k
     HANDLE handle;
     Py_buffer data;
     DWORD size, count = 0, os;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&y*O&:TransactNamedPipe", names,
-                                     native_handle, &handle, &data, native_dword, &size))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&y*O&:TransactNamedPipe", names, native_handle,
+                                     &handle, &data, native_dword, &size))
         return NULL;
     PyObject *bytes = native_fits_dword(&data) ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
                                                : NULL;
     if (bytes) {
-        Py_BEGIN_ALLOW_THREADS
-        native_wait wait;
+        Py_BEGIN_ALLOW_THREADS native_wait wait;
         os = native_wait_begin(&wait, handle);
         if (!os) {
             BOOL done = TransactNamedPipe(handle, data.buf, (DWORD)data.len,
                                           PyBytes_AS_STRING(bytes), size, NULL, &wait.overlapped);
             os = native_wait_end(&wait, done, &count);
         }
-        Py_END_ALLOW_THREADS
-        bytes = native_message(bytes, count, os, NULL);
+        Py_END_ALLOW_THREADS bytes = native_message(bytes, count, os, NULL);
     }
     PyBuffer_Release(&data);
     return bytes;
@@ -98,18 +91,17 @@ PyObject *native_CallNamedPipe(PyObject *module, PyObject *args, PyObject *kwarg
     native_name name = {0};
     Py_buffer data;
     DWORD size, timeout, count = 0, os;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&y*O&O&:CallNamedPipe", names,
-                                     native_name_get, &name, &data, native_dword, &size,
-                                     native_dword, &timeout))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&y*O&O&:CallNamedPipe", names, native_name_get,
+                                     &name, &data, native_dword, &size, native_dword, &timeout))
         return NULL;
     PyObject *bytes = native_fits_dword(&data) ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
                                                : NULL;
     if (bytes) {
-        Py_BEGIN_ALLOW_THREADS
-        os = CallNamedPipeW(name.text, data.buf, (DWORD)data.len, PyBytes_AS_STRING(bytes), size,
-                            &count, timeout) ? 0 : GetLastError();
-        Py_END_ALLOW_THREADS
-        bytes = native_message(bytes, count, os, name.object);
+        Py_BEGIN_ALLOW_THREADS os = CallNamedPipeW(name.text, data.buf, (DWORD)data.len,
+                                                   PyBytes_AS_STRING(bytes), size, &count, timeout)
+                                        ? 0
+                                        : GetLastError();
+        Py_END_ALLOW_THREADS bytes = native_message(bytes, count, os, name.object);
     }
     PyBuffer_Release(&data);
     native_name_free(&name);
@@ -124,10 +116,8 @@ PyObject *native_WaitNamedPipe(PyObject *module, PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&:WaitNamedPipe", names, native_name_get,
                                      &name, native_dword, &timeout))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = WaitNamedPipeW(name.text, timeout) ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    PyObject *result = native_none(os, name.object);
+    Py_BEGIN_ALLOW_THREADS os = WaitNamedPipeW(name.text, timeout) ? 0 : GetLastError();
+    Py_END_ALLOW_THREADS PyObject *result = native_none(os, name.object);
     native_name_free(&name);
     return result;
 }
@@ -160,11 +150,11 @@ PyObject *native_PeekNamedPipe(PyObject *module, PyObject *args, PyObject *kwarg
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (!bytes)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = PeekNamedPipe(handle, size ? PyBytes_AS_STRING(bytes) : NULL, size, &count, &total, &left)
-             ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    if (os && os != ERROR_MORE_DATA) {
+    Py_BEGIN_ALLOW_THREADS os = PeekNamedPipe(handle, size ? PyBytes_AS_STRING(bytes) : NULL, size,
+                                              &count, &total, &left)
+                                    ? 0
+                                    : GetLastError();
+    Py_END_ALLOW_THREADS if (os && os != ERROR_MORE_DATA) {
         Py_DECREF(bytes);
         return native_raise(os, NULL);
     }
@@ -178,15 +168,13 @@ PyObject *native_GetNamedPipeHandleState(PyObject *module, PyObject *args, PyObj
     DWORD state, instances, os;
     if (!parse_handle(args, kwargs, "O&:GetNamedPipeHandleState", &handle))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = GetNamedPipeHandleStateW(handle, &state, &instances, NULL, NULL, NULL, 0)
-             ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    if (os)
-        return native_raise(os, NULL);
+    Py_BEGIN_ALLOW_THREADS os = GetNamedPipeHandleStateW(handle, &state, &instances, NULL, NULL,
+                                                         NULL, 0)
+                                    ? 0
+                                    : GetLastError();
+    Py_END_ALLOW_THREADS if (os) return native_raise(os, NULL);
     return make(native_state_of(module)->handle_state_type, 2,
-                (PyObject *[]){PyLong_FromUnsignedLong(state),
-                               PyLong_FromUnsignedLong(instances)});
+                (PyObject *[]){PyLong_FromUnsignedLong(state), PyLong_FromUnsignedLong(instances)});
 }
 
 PyObject *native_SetNamedPipeHandleState(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -201,12 +189,12 @@ PyObject *native_SetNamedPipeHandleState(PyObject *module, PyObject *args, PyObj
                                      native_optional_dword, &count, native_optional_dword,
                                      &timeout))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = SetNamedPipeHandleState(handle, mode.given ? &mode.value : NULL,
-                                 count.given ? &count.value : NULL,
-                                 timeout.given ? &timeout.value : NULL) ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    return native_none(os, NULL);
+    Py_BEGIN_ALLOW_THREADS os = SetNamedPipeHandleState(handle, mode.given ? &mode.value : NULL,
+                                                        count.given ? &count.value : NULL,
+                                                        timeout.given ? &timeout.value : NULL)
+                                    ? 0
+                                    : GetLastError();
+    Py_END_ALLOW_THREADS return native_none(os, NULL);
 }
 
 PyObject *native_GetNamedPipeInfo(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -214,11 +202,10 @@ PyObject *native_GetNamedPipeInfo(PyObject *module, PyObject *args, PyObject *kw
     DWORD flags, out, in, instances, os;
     if (!parse_handle(args, kwargs, "O&:GetNamedPipeInfo", &handle))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = GetNamedPipeInfo(handle, &flags, &out, &in, &instances) ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    if (os)
-        return native_raise(os, NULL);
+    Py_BEGIN_ALLOW_THREADS os = GetNamedPipeInfo(handle, &flags, &out, &in, &instances)
+                                    ? 0
+                                    : GetLastError();
+    Py_END_ALLOW_THREADS if (os) return native_raise(os, NULL);
     return make(native_state_of(module)->info_type, 4,
                 (PyObject *[]){PyLong_FromUnsignedLong(flags), PyLong_FromUnsignedLong(out),
                                PyLong_FromUnsignedLong(in), PyLong_FromUnsignedLong(instances)});
@@ -231,8 +218,6 @@ PyObject *native_GetNamedPipeServerProcessId(PyObject *module, PyObject *args, P
     (void)module;
     if (!parse_handle(args, kwargs, "O&:GetNamedPipeServerProcessId", &handle))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    os = GetNamedPipeServerProcessId(handle, &process) ? 0 : GetLastError();
-    Py_END_ALLOW_THREADS
-    return os ? native_raise(os, NULL) : PyLong_FromUnsignedLong(process);
+    Py_BEGIN_ALLOW_THREADS os = GetNamedPipeServerProcessId(handle, &process) ? 0 : GetLastError();
+    Py_END_ALLOW_THREADS return os ? native_raise(os, NULL) : PyLong_FromUnsignedLong(process);
 }
