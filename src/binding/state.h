@@ -122,24 +122,24 @@ struct endpoint_object {
     module_state *state;
     const endpoint_kind *kind;
     PyObject *live;                     /* set of the connections that are connected */
-    PyObject *dialed;                   /* set of those connect() made, until they end for good */
+    PyObject *dialed;                   /* set of what connect() made, until it ends for good */
     bridge *bridge;                     /* host of this object's endpoints */
-    aio *aio; /* the event loop's side, or NULL; from before start() on */
+    aio *aio;                           /* the event loop's side, or NULL; before start() */
     /* -- guard -- */
     np_mutex guard;
-    PyObject *name, *access; /* a Server's */
+    PyObject *name, *access;            /* a Server's */
     np_config config;
-    PyObject *authkey; /* bytes, or NULL: the parameter */
-    PyObject *on[HANDLER_COUNT]; /* as given */
-    handler resolved[HANDLER_COUNT]; /* as start() found them */
-    np_endpoint *endpoint; /* of the current run, or NULL */
+    PyObject *authkey;                  /* bytes, or NULL: the parameter */
+    PyObject *on[HANDLER_COUNT];        /* as given */
+    handler resolved[HANDLER_COUNT];    /* as start() found them */
+    np_endpoint *endpoint;              /* of the current run, or NULL */
     /* -- atomic -- */
-    np_atomic_u32 handled; /* bits: resolved has one */
-    np_atomic_u32 changes; /* of resolved */
-    np_atomic_u32 starting; /* a thread is inside start() */
-    np_atomic_u32 stopping; /* threads inside stop() */
+    np_atomic_u32 handled;              /* bits: resolved has one */
+    np_atomic_u32 changes;              /* of resolved */
+    np_atomic_u32 starting;             /* a thread is inside start() */
+    np_atomic_u32 stopping;             /* threads inside stop() */
     /* -- of the thread inside start(), then constant while it runs -- */
-    PyObject *key; /* the current run's authkey */
+    PyObject *key;                      /* the current run's authkey */
     /* -- state->lock -- */
     bool listed;
     endpoint_object *next_running;
@@ -190,8 +190,8 @@ PyObject *endpoint_get_wait_handle(PyObject *self, void *unused);
 typedef struct config_number {
     const char *name;
     size_t offset;
-    unsigned char bytes; /* of the field: 4 or 8 */
-    bool optional; /* None is 0 */
+    unsigned char bytes;                /* of the field: 4 or 8 */
+    bool optional;                      /* None is 0 */
     unsigned long long min, max;
 } config_number;
 
@@ -206,7 +206,7 @@ int config_set_number(PyObject *self, PyObject *value, void *number);
 typedef struct config_flag {
     const char *name;
     size_t offset;
-    bool inverted; /* the field says the opposite */
+    bool inverted;                      /* the field says the opposite */
 } config_flag;
 
 PyObject *config_get_flag(PyObject *self, void *flag);
@@ -231,11 +231,11 @@ typedef struct connection_object {
     module_state *state;
     np_connection *connection;
     bridge *bridge;
-    bool dialed; /* a client's */
-    PyObject *custom_data; /* Python's own way to a member guards it */
+    bool dialed;                        /* a client's */
+    PyObject *custom_data;              /* Python's own way to a member guards it */
     /* -- guard -- */
     np_mutex guard;
-    unsigned lives; /* how often it was connected before */
+    unsigned lives;                     /* how often it was connected before */
     PyObject *error, *peer;
 } connection_object;
 
@@ -264,7 +264,7 @@ typedef struct payload {
     Py_buffer view;
     const void *data;
     Py_ssize_t size;
-    np_buffer *hold; /* not NULL: the engine may keep the bytes object */
+    np_buffer *hold;        /* not NULL: the engine may keep the bytes object */
 } payload;
 
 enum { NP_PAYLOAD_HOLD = 64 * 1024 };

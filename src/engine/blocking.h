@@ -88,7 +88,7 @@ typedef struct np_incoming {
     size_t capacity, arrived;
     uint64_t expected;              /* its whole length, once it is known */
     bool known;
-    void *owner; /* the host's, of data; NULL: memory of the engine's or lent */
+    void *owner;                    /* the host's, of data; NULL: the engine's memory or lent */
     uint8_t header[NP_HEADER_BYTES];
     unsigned header_size;
 } np_incoming;

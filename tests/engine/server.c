@@ -129,7 +129,8 @@ void server_release(server *s) {
     CHECK_EQUAL(stats.connections, 0);
     CHECK_EQUAL(stats.queued_bytes, 0);
     CHECK_EQUAL(stats.queued_events, 0);
-    CHECK(s->dials || stats.connections_total >= s->peer_count); /* some came too late to be told */
+    /* Some came too late to be told. */
+    CHECK(s->dials || stats.connections_total >= s->peer_count);
     CHECK_EQUAL(np_load32(&s->ready), 1);
     CHECK_EQUAL(np_load32(&s->threads_begun), np_load32(&s->threads_ended));
     CHECK_EQUAL(np_load32(&s->released), 0);

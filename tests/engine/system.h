@@ -19,7 +19,8 @@ void system_name(char *out, size_t capacity);
 bool system_waitable(intptr_t waitable, unsigned milliseconds);
 /* Descriptors, or handles, that this process has. */
 unsigned system_handles(void);
-extern const unsigned system_spare_handles; /* so many come and go with the system's threads */
+/* So many come and go with the system's threads. */
+extern const unsigned system_spare_handles;
 /* Whether an error of the system says that there is no memory. */
 bool system_is_no_memory(int os);
 /* Why a second server on a live name is not refused here; NULL: it is. */

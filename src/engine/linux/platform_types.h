@@ -1,5 +1,5 @@
 /* The Linux side of platform.h's structs: epoll and Unix-domain sockets.  What
- * guards a field is said as in internal.h; "the connection's lock" is what the
+ * guards a field is said as in objects.h; "the connection's lock" is what the
  * contract has its callers hold. */
 #ifndef NP_PLATFORM_TYPES_H
 #define NP_PLATFORM_TYPES_H
@@ -57,9 +57,9 @@ typedef struct np_link {
     gid_t gid;
     np_port *port;
     size_t read_size;
-    bool buffer_set; /* SO_SNDBUF is not the system's default; the connection's lock */
+    bool buffer_set;                /* SO_SNDBUF is not the default; the connection's lock */
     /* Poller only. */
-    bool watching_reads; /* epoll will tell of readable bytes */
+    bool watching_reads;            /* epoll will tell of readable bytes */
     np_operation *read;
     uint8_t *buffer;
     size_t capacity;
@@ -73,14 +73,14 @@ typedef struct np_link {
 
 typedef struct np_instance {
     np_operation operation;
-    np_link link; /* of who took it out of armed */
-    struct np_instance *next; /* in np_listener.armed; its lock */
+    np_link link;                   /* of who took it out of armed */
+    struct np_instance *next;       /* in np_listener.armed; its lock */
 } np_instance;
 
 /* Poller only, but for fork: see np_client. */
 typedef struct np_dial {
     np_operation operation;
-    np_link link; /* fd -1: none */
+    np_link link;                   /* fd -1: none */
     uint64_t value;
 } np_dial;
 
@@ -90,12 +90,12 @@ typedef struct np_listener {
     /* Constant from np_listener_open to np_listener_close. */
     np_source source;
     int fd;
-    int directory; /* open on the socket's directory; -1: abstract */
-    char name[108]; /* of the file in that directory */
-    dev_t device; /* of the file this listener made */
+    int directory;                  /* open on the socket's directory; -1: abstract */
+    char name[108];                 /* of the file in that directory */
+    dev_t device;                   /* of the file this listener made */
     ino_t inode;
-    gid_t group; /* that the file is given to; -1: none */
-    np_mutex lock; /* guards all below */
+    gid_t group;                    /* that the file is given to; -1: none */
+    np_mutex lock;                  /* guards all below */
     np_instance *armed;
     bool watched, paused;
     np_port *ports[NP_LISTENER_PORTS];

@@ -8,7 +8,7 @@
  * that the system refuses at once gets no packet; where the contract wants a
  * completion nevertheless it goes through np_port.ready.
  *
- * What guards a field is said as in internal.h. */
+ * What guards a field is said as in objects.h. */
 #ifndef NP_PLATFORM_TYPES_H
 #define NP_PLATFORM_TYPES_H
 
@@ -55,37 +55,37 @@ typedef struct np_link {
     np_port *port;                  /* that handle is joined to */
     bool byte_mode;
     int64_t pid;                    /* of the peer; -1: not known */
-    uint8_t *buffer; /* for reads into no other memory; made by the first; poller only */
+    uint8_t *buffer;                /* for reads into no other memory; poller only */
     size_t read_size;
 } np_link;
 
 typedef struct np_instance {
-    np_operation operation; /* first: operations are cast to instances */
-    np_link link; /* armed: the handle is here, guarded by the listener's lock */
-    struct np_listener *listener; /* constant while armed */
-    np_node node; /* in np_listener.armed; its lock */
-    bool canceled; /* guarded by the listener's lock */
+    np_operation operation;         /* first: operations are cast to instances */
+    np_link link;                   /* armed: the handle is here; the listener's lock */
+    struct np_listener *listener;   /* constant while armed */
+    np_node node;                   /* in np_listener.armed; its lock */
+    bool canceled;                  /* guarded by the listener's lock */
 } np_instance;
 
 /* Poller only; its thread of the pool has the attempt. */
 typedef struct np_dial {
-    np_operation operation; /* first: operations are cast to dials */
+    np_operation operation;         /* first: operations are cast to dials */
     np_port *port;
     np_link link;
-    uint64_t value; /* 0: a SID is no number */
-    struct np_attempt *attempt; /* while it is outstanding; polling thread only */
+    uint64_t value;                 /* 0: a SID is no number */
+    struct np_attempt *attempt;     /* while it is outstanding; polling thread only */
 } np_dial;
 
-enum { NP_PIPE_PATH = 256 }; /* characters the system takes */
+enum { NP_PIPE_PATH = 256 };        /* characters the system takes */
 
 typedef struct np_listener {
     /* Constant, but for the descriptor: that is the lock's, too. */
     wchar_t path[NP_PIPE_PATH + 1];
     bool byte_mode;
     DWORD quota;
-    void *descriptor; /* security; LocalFree */
-    np_mutex lock; /* guards all below */
-    HANDLE spare; /* the first instance, until it is armed; NULL: none */
+    void *descriptor;               /* security; LocalFree */
+    np_mutex lock;                  /* guards all below */
+    HANDLE spare;                   /* the first instance, until it is armed; NULL: none */
     np_list armed;
     bool closed;
 } np_listener;
