@@ -25,7 +25,7 @@ def call(
     server_owner: Literal["user"] | None = None,
 ) -> bytes:
     """Connect, send one message, wait for one, and close, in timeout seconds altogether."""
-    end = None if timeout is None else time.monotonic() + timeout
+    begin = time.monotonic()
     with connect(
         name,
         timeout=timeout,
@@ -33,8 +33,7 @@ def call(
         max_message_size=max_message_size,
         server_owner=server_owner,
     ) as client:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        return client.call(data, timeout=left)
+        return client._call(data, timeout, time.monotonic() - begin)
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:

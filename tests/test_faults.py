@@ -398,7 +398,8 @@ UNDER_A_JUMPING_CLOCK = """
         takes(0.1, lambda: server.run(timeout=0.1))
         takes(0.1, lambda: client.recv_bytes(timeout=0.1), late)
         takes(0.1, lambda: client.poll(0.1))
-        takes(0.1, lambda: client.send_bytes(bytes(50_000_000), timeout=0.1), late)
+    ends = npipes.Pipe()
+    takes(0.1, lambda: ends[0].send_bytes(bytes(50_000_000), timeout=0.1), late)
     server.free_threading_events = True
     with server, npipes.connect(name) as client:
         for _ in range(200):

@@ -301,6 +301,9 @@ static PyMethodDef methods[] = {
     {"call", WITH_KEYWORDS(client_call), METH_VARARGS | METH_KEYWORDS,
      "call($self, /, data, *, timeout=None)\n--\n\n"
      "Send a message and wait for the next one that comes.  Calls of several threads take turns."},
+    {"_call", client_call_on, METH_VARARGS,
+     "_call($self, data, timeout, spent, /)\n--\n\n"
+     "call(), when spent seconds of the timeout are over."},
     {"poll", WITH_KEYWORDS(client_poll), METH_VARARGS | METH_KEYWORDS,
      "poll($self, /, timeout=0.0)\n--\n\n"
      "Whether there is something to receive, or the end, within timeout seconds."},

@@ -62,6 +62,7 @@ PyObject *client_send_bytes(PyObject *self, PyObject *const *args, Py_ssize_t co
 PyObject *client_send_many(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *client_send(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *client_call(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *client_call_on(PyObject *self, PyObject *args);
 
 /* ---- listener.c -------------------------------------------------------- */
 

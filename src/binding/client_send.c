@@ -189,21 +189,42 @@ PyObject *client_send(PyObject *op, PyObject *args, PyObject *kwargs) {
 /* ---- call -------------------------------------------------------------- */
 
 /* With the receiving turn, so that the reply is nobody else's. */
+/* spent: seconds of the timeout that are over. */
+static PyObject *exchange(client_object *self, const Py_buffer *view, PyObject *timeout,
+                          double spent) {
+    patience p;
+    PyObject *reply = NULL;
+    if (client_check_readable(self) < 0 || client_check_writable(self) < 0
+        || patience_begin(&p, timeout) < 0)
+        return NULL;
+    if (p.wait.deadline != NP_FOREVER)
+        p.wait.deadline -= (int64_t)(spent * 1e9);
+    if (client_begin(self, np_channel_receive_begin, &p) < 0)
+        return NULL;
+    if (send_one(self, &p, view->buf, (size_t)view->len) == 0)
+        reply = client_receive(self, &p, UINT64_MAX);
+    np_channel_receive_end(self->channel);
+    return reply;
+}
+
 PyObject *client_call(PyObject *op, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"data", "timeout", NULL};
-    client_object *self = (client_object *)op;
-    PyObject *timeout = Py_None, *reply = NULL;
+    PyObject *timeout = Py_None;
     Py_buffer view;
-    patience p;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*|$O:call", names, &view, &timeout))
         return NULL;
-    if (client_check_readable(self) == 0 && client_check_writable(self) == 0
-        && patience_begin(&p, timeout) == 0
-        && client_begin(self, np_channel_receive_begin, &p) == 0) {
-        if (send_one(self, &p, view.buf, (size_t)view.len) == 0)
-            reply = client_receive(self, &p, UINT64_MAX);
-        np_channel_receive_end(self->channel);
-    }
+    PyObject *reply = exchange((client_object *)op, &view, timeout, 0);
+    PyBuffer_Release(&view);
+    return reply;
+}
+
+PyObject *client_call_on(PyObject *op, PyObject *args) {
+    PyObject *timeout;
+    double spent;
+    Py_buffer view;
+    if (!PyArg_ParseTuple(args, "y*Od:_call", &view, &timeout, &spent))
+        return NULL;
+    PyObject *reply = exchange((client_object *)op, &view, timeout, spent);
     PyBuffer_Release(&view);
     return reply;
 }

@@ -47,12 +47,10 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
     }
 }
 
-/* Of a blocking call: value is the timeout in nanoseconds, or what was left of one
- * that holds for several calls, which is not told to the microsecond. */
+/* Of a blocking call: value is the timeout in nanoseconds. */
 static PyObject *describe_timeout(const np_error *e, const char *subject) {
     char time[32];
-    double seconds = (double)e->value / 1e9;
-    PyOS_snprintf(time, sizeof time, seconds < 1000 ? "%.3g seconds" : "%.0f seconds", seconds);
+    PyOS_snprintf(time, sizeof time, "%g seconds", (double)e->value / 1e9);
     switch (e->activity) {
     case NP_DOING_ACCEPT:
         return PyUnicode_FromFormat("%s: no client came within %s", subject, time);
