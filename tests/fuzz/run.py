@@ -33,7 +33,7 @@ _TARGETS = {
     "client-message": ("fuzz_client.c", "message"),
 }
 _TRAITS = {"stream": [], "message": ["-DFUZZ_MESSAGES"]}
-_SHORT = 4  # seconds of new inputs for each target
+_SHORT = 3  # seconds of new inputs for each target
 _SANITIZERS = "address,undefined"
 _FLAGS = [
     "-std=c11",
