@@ -236,7 +236,7 @@ def test_ten_thousand_that_connect_and_vanish_leave_nothing(pipe_name, stack, ki
         vanish(250)
         yield
 
-    assert_keeps_its_round_trips(end.exchange, vanishing)
+    assert_keeps_its_round_trips(end.exchange, vanishing, each=40)
     assert eventually(lambda: end.open_count() == 0)
     assert end.exchange(b"still here") == b"still here"
     if kind is ServerEnd:
