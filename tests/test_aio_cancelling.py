@@ -170,6 +170,25 @@ def test_a_cancelled_connect_leaves_nothing(loops, pipe_name):
     loops.run(main)
 
 
+def test_a_connect_that_is_cancelled_while_it_waits_for_a_place_takes_none(loops, pipe_name):
+    async def main():
+        async with npipes.aio.serve(echo, pipe_name, max_instances=1, listeners=1) as server:
+            async with npipes.aio.connect(pipe_name) as first:
+                assert await first.call(b"x") == b"x"
+                for delay in (0, 0.001, 0.02):
+                    waiting = asyncio.ensure_future(npipes.aio.connect(pipe_name, timeout=None)._connected())
+                    await asyncio.sleep(delay)
+                    conn = await cancelled(waiting)
+                    if conn is not None:
+                        await conn.close()
+                assert await first.call(b"y") == b"y"
+            async with npipes.aio.connect(pipe_name, timeout=20) as second:
+                assert await second.call(b"z") == b"z"
+            await until(lambda: not server.connections)
+
+    loops.run(main)
+
+
 def test_a_cancelled_handler_ends_its_connection(loops, pipe_name):
     tasks = []
 

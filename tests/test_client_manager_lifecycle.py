@@ -54,6 +54,30 @@ def test_stop_delivers_every_on_disconnected(serve, pipe_name, free):
     assert manager.connections == []
 
 
+def test_connections_that_are_closed_at_once_begin_and_end_or_do_neither(serve, manage, free, pipe_name):
+    """Whatever an attempt has come to when its connection is closed."""
+    log = Log()
+    server = serve(on_message=echo)
+    manager = manage(free_threading_events=free, **log.handlers(*ALL))
+    conns = [manager.connect(pipe_name) for _ in range(50)]
+    for conn in conns:
+        conn.close()
+    for _ in range(50):
+        conns.append(manager.connect(pipe_name))
+        conns[-1].close()
+    last = manager.connect(pipe_name)
+    assert eventually(lambda: last.is_connected)
+    last.write(b"x")
+    assert log.wait("on_message")[0][:2] == (last, b"x")
+    assert eventually(lambda: len(server.connections) == 1)
+    manager.stop()
+    begun = [id(conn) for (conn,) in log.of("on_connected")]
+    ended = [id(conn) for (conn,) in log.of("on_disconnected")]
+    assert sorted(begun) == sorted(ended) and len(set(begun)) == len(begun) and id(last) in begun
+    assert not any(conn.is_opening or conn.is_connected for conn in conns)
+    assert not log.of("on_error")
+
+
 def test_stop_while_another_thread_connects(serve, pipe_name):
     serve()
     for _ in range(20):

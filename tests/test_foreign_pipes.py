@@ -146,6 +146,15 @@ def test_a_client_waits_for_a_foreign_server_that_is_busy(kind, address):
     server.close()
 
 
+@pytest.mark.parametrize("access", ["PIPE_ACCESS_INBOUND", "PIPE_ACCESS_OUTBOUND"])
+def test_a_foreign_server_of_one_direction_is_refused(address, access):
+    server = CreateNamedPipe(address, globals()[access], MODE | PIPE_REJECT_REMOTE_CLIENTS)
+    with pytest.raises(npipes.PipeError) as caught:
+        npipes.connect(address, timeout=0)
+    assert isinstance(caught.value, PermissionError) and address in str(caught.value)
+    CloseHandle(server)
+
+
 def test_a_manager_of_clients_of_a_foreign_server(kind, address):
     server = kind.server(address)
     manager = npipes.ClientManager(free_threading_events=True)

@@ -17,9 +17,11 @@ from support import (
     Log,
     echo,
     find_interpreter,
+    frame,
     linux_only,
     python_address,
     raw_client,
+    receive_frame,
     windows_only,
 )
 
@@ -115,6 +117,21 @@ def test_multiprocessing_is_a_client_of_an_abstract_name(serve, pipe_name):
     with StandardClient(python_address(server.address), FAMILY) as client:
         client.send("x")
         assert client.recv() == "x"
+
+
+@linux_only
+def test_a_client_may_have_an_address_of_its_own(serve, tmp_path):
+    server = serve(on_message=echo)
+    own = tmp_path / "client"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        client.bind(str(own))
+        client.connect(server.address)
+        client.sendall(frame(b"from an address"))
+        assert receive_frame(client) == b"from an address"
+        server.stop()
+        assert client.recv(1) == b""
+    assert own.is_socket()  # the server removes its own file only
 
 
 @linux_only
