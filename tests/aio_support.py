@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import selectors
 import warnings
 
 import npipes.aio
@@ -14,6 +15,21 @@ class ThreadedLoop(asyncio.SelectorEventLoop):
 
     def add_reader(self, fd, callback, *args):
         raise NotImplementedError
+
+
+class ImpatientSelector(selectors.SelectSelector):
+    """Looks at least so often, in seconds, whatever it is to wait for."""
+
+    LONGEST = 0.1
+
+    def select(self, timeout=None):
+        return super().select(self.LONGEST if timeout is None else min(timeout, self.LONGEST))
+
+
+def selector_loop():
+    """asyncio's selector loop.  Wine's select() sometimes sleeps on when another thread writes to the loop's socket,
+    also where nothing but the standard library runs: tests/windows/README.md."""
+    return asyncio.SelectorEventLoop(ImpatientSelector() if is_wine() else None)
 
 
 def eager_loop():
@@ -36,7 +52,7 @@ def uvloop_loop():
 
 def kinds():
     """The kinds of loop that there are here, by name."""
-    found = {"selector": asyncio.SelectorEventLoop, "debug": debug_loop}
+    found = {"selector": selector_loop, "debug": debug_loop}
     if WINDOWS:
         found["proactor"] = asyncio.ProactorEventLoop
     else:

@@ -13,6 +13,7 @@ import time
 import pytest
 
 import npipes.aio
+from aio_support import selector_loop
 from support import TIMEOUT, WINDOWS
 
 PROGRAM = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
@@ -131,7 +132,7 @@ def run(work, timeout=3 * TIMEOUT):
 
 def _loop():
     # nats-py works on either loop of Windows's; Wine's sockets are best with select().
-    return asyncio.SelectorEventLoop() if WINDOWS else asyncio.new_event_loop()
+    return selector_loop() if WINDOWS else asyncio.new_event_loop()
 
 
 @contextlib.asynccontextmanager

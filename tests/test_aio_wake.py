@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from aio_support import ThreadedLoop, echo_pair, until
+from aio_support import ThreadedLoop, echo_pair, selector_loop, until
 from support import WINDOWS
 
 from npipes import _aio_wake
@@ -30,7 +30,7 @@ async def exchange(conn, count):
 
 
 def test_a_burst_takes_one_wake_up_a_batch_at_most(pipe_name):
-    loop = asyncio.SelectorEventLoop() if WINDOWS else ThreadedLoop()
+    loop = selector_loop() if WINDOWS else ThreadedLoop()
     calls = count_wakes(loop)
 
     async def main():
@@ -83,7 +83,7 @@ def test_nothing_stays_registered_with_a_proactor(pipe_name, debug):
 
 @pytest.mark.parametrize("proactor", [None, object()])
 def test_a_loop_with_an_unknown_proactor_is_woken_as_any_other(pipe_name, proactor):
-    loop = asyncio.SelectorEventLoop() if WINDOWS else ThreadedLoop()
+    loop = selector_loop() if WINDOWS else ThreadedLoop()
     loop._proactor = proactor
     calls = count_wakes(loop)
 
