@@ -4,7 +4,7 @@ through npipes.native or pywin32."""
 import contextlib
 
 import pytest
-from support import TIMEOUT, WINDOWS, Outcome, windows_only
+from support import TIMEOUT, WINDOWS, Log, Outcome, eventually, windows_only
 
 import npipes
 from npipes.constants import *
@@ -153,6 +153,39 @@ def test_a_foreign_server_of_one_direction_is_refused(address, access):
         npipes.connect(address, timeout=0)
     assert isinstance(caught.value, PermissionError) and address in str(caught.value)
     CloseHandle(server)
+
+
+@pytest.fixture
+def stream(address):
+    """A foreign server that is no npipes one: its pipe carries a stream."""
+    server = CreateNamedPipe(address, PIPE_ACCESS_DUPLEX, PIPE_TYPE_BYTE | PIPE_REJECT_REMOTE_CLIENTS)
+    yield server
+    CloseHandle(server)
+
+
+def test_a_foreign_server_of_a_stream_is_refused_in_words(address, stream):
+    with pytest.raises(npipes.ProtocolError, match="is of byte type") as caught:
+        npipes.connect(address)
+    assert address in str(caught.value)
+
+
+def test_a_manager_is_told_of_a_foreign_server_of_a_stream(address, stream, manage):
+    log = Log()
+    conn = manage(**log.handlers("on_connected", "on_error")).connect(address)
+    told, error = log.wait("on_error")[0]
+    assert told is conn and isinstance(error, npipes.ProtocolError) and "byte type" in str(error)
+    assert eventually(lambda: not conn.is_opening) and not log.of("on_connected")
+
+
+def test_a_manager_in_byte_mode_talks_to_a_foreign_server_of_a_stream(address, stream, manage):
+    log = Log()
+    conn = manage(mode="byte", **log.handlers("on_message")).connect(address)
+    ConnectNamedPipe(stream)
+    assert eventually(lambda: conn.is_connected)
+    conn.write(b"to it")
+    assert ReadFile(stream, 100)[0] == b"to it"
+    WriteFile(stream, b"and back")
+    assert log.wait("on_message")[0][1] == b"and back"
 
 
 def test_a_manager_of_clients_of_a_foreign_server(kind, address):

@@ -43,6 +43,10 @@ static PyObject *describe_connect(const np_error *e, const char *subject) {
             return PyUnicode_FromFormat("%s: the server is one of uid %llu", subject,
                                         (ull)e->value);
         return PyUnicode_FromFormat("%s: the server is another user's", subject);
+    case NP_E_STREAM:
+        return PyUnicode_FromFormat("%s: the server's pipe is of byte type, a stream without "
+                                    "messages; a ClientManager with mode=\"byte\" reads it",
+                                    subject);
     default: return NULL;
     }
 }
@@ -212,6 +216,7 @@ static PyObject *describe(const np_error *e, const char *subject) {
 static PyObject *class_of(module_state *state, np_code code, int *os) {
     switch (code) {
     case NP_E_TOO_LARGE: *os = EMSGSIZE; return state->too_large_error;
+    case NP_E_STREAM:
     case NP_E_PROTOCOL: *os = EPROTO; return state->protocol_error;
     case NP_E_RESET: *os = ECONNRESET; return state->reset_error;
     case NP_E_BROKEN:
@@ -392,7 +397,8 @@ int errors_init(PyObject *module, module_state *s) {
          PyExc_ConnectionResetError},
         {&s->too_large_error, "MessageTooLargeError", "A message is longer than max_message_size.",
          NULL},
-        {&s->protocol_error, "ProtocolError", "The peer sent a length that can't be.", NULL},
+        {&s->protocol_error, "ProtocolError",
+         "The peer sent a length that can't be, or has no messages at all.", NULL},
         {&s->queue_full_error, "QueueFullError",
          "A write would let more wait to go out than max_pending_bytes.", NULL},
         {&s->access_error, "AccessDeniedError", "The peer's user may not connect.",

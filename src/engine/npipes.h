@@ -57,6 +57,7 @@ typedef enum np_code {
     NP_E_NOT_FOUND,     /* nobody serves the address; limit: milliseconds it was waited for */
     NP_E_BUSY,          /* somebody does, and has no room for another client; limit likewise */
     NP_E_OWNER,         /* the server is another user's; value: its uid (Linux) */
+    NP_E_STREAM,        /* Windows: the server's pipe is of byte type, without messages */
     NP_E_HALF_SENT,     /* a send ended inside a message: no more can be sent */
     NP_E_GROUP,         /* access_group can't be: value: an np_group_reason */
     NP_E_AUTH,          /* the peer did not prove the key: value: an np_auth_reason */

@@ -53,6 +53,7 @@ np_code np_dial_code(DWORD os) {
     case ERROR_PATH_NOT_FOUND: return NP_E_NOT_FOUND;
     case ERROR_PIPE_BUSY: return NP_E_BUSY;
     case ERROR_ACCESS_DENIED: return NP_E_ACCESS;
+    case ERROR_INVALID_PARAMETER: return NP_E_STREAM;   /* only the read mode can be refused */
     default: return np_code_from_os((int)os);
     }
 }
