@@ -13,9 +13,9 @@ void *allocations_realloc(void *p, size_t size);
 void allocations_free(void *p);
 
 /* Of those that follow, in the order in which any thread makes them, the
- * `first` (from 1) fails, and as many after it as make `count`. */
+ * `first` (from 1) fails, and as many after it as make `count`; 0, 0: none. */
 void allocations_fail(uint32_t first, uint32_t count);
-/* No more of them fail from now on; how many did. */
+/* How many did, since the program began. */
 uint32_t allocations_failed(void);
 /* This thread's do not fail, and are none of those; what it was before. */
 bool allocations_spare(bool spared);

@@ -1,6 +1,7 @@
 /* What a host does: from inside events, and from other threads. */
 #include <string.h>
 
+#include "allocations.h"
 #include "host.h"
 
 static host *const h = &the_host;
@@ -47,7 +48,7 @@ static void settle(fake_peer *p, token *t, np_code code, unsigned count) {
         return;
     }
     FUZZ_CHECK(code == NP_E_CLOSED || code == NP_E_FULL
-               || (code == NP_E_MEMORY && world.out_of_memory));
+               || (code == NP_E_MEMORY && host_lacked_memory()));
     if (p)
         outgoing_undo(&p->out, count);
     if (t)
@@ -108,7 +109,7 @@ static void reads(conn *at) {
     token *t = script_below(2) ? host_token() : NULL;
     np_code code = np_connection_read(c, t);
     FUZZ_CHECK(code == NP_OK || code == NP_E_CLOSED || (code == NP_E_STATE && h->continuous)
-               || (code == NP_E_MEMORY && world.out_of_memory));
+               || (code == NP_E_MEMORY && host_lacked_memory()));
     if (t && code == NP_OK)
         t->due++;
 }
@@ -204,7 +205,7 @@ static void dials(void) {
         return;
     FUZZ_CHECK(!k->connection);
     FUZZ_CHECK((code == NP_E_STATE && h->stopped) || (code == NP_E_NAME_EMPTY && !name[0])
-               || (code == NP_E_MEMORY && world.out_of_memory));
+               || (code == NP_E_MEMORY && host_lacked_memory()));
     h->conn_count--;
 }
 
@@ -241,7 +242,7 @@ void host_acts(conn *at) {
     case 14: dials(); break;
     default:
         if (script_below(2))
-            world.memory = 1 + script_below(8);
+            allocations_fail(1 + script_below(8), 1);
         else
             world.inject = 1 + script_below(32);
     }

@@ -1,5 +1,6 @@
 #include "drive.h"
 
+#include "allocations.h"
 #include "host.h"
 
 enum { STEPS_MAX = 500, PATIENCE = 2000 };
@@ -8,25 +9,6 @@ enum { STEPS_MAX = 500, PATIENCE = 2000 };
 
 static host *const h = &the_host;
 static unsigned waited;             /* how often somebody waited for somebody */
-
-/* ---- memory ---------------------------------------------------------------- */
-
-static bool fails(void) {
-    if (!world.memory || --world.memory)
-        return false;
-    world.out_of_memory = true;
-    return true;
-}
-
-void *fuzz_malloc(size_t size);
-void *fuzz_calloc(size_t count, size_t size);
-void *fuzz_realloc(void *p, size_t size);
-
-void *fuzz_malloc(size_t size) { return fails() ? NULL : malloc(size); }
-
-void *fuzz_calloc(size_t count, size_t size) { return fails() ? NULL : calloc(count, size); }
-
-void *fuzz_realloc(void *p, size_t size) { return fails() ? NULL : realloc(p, size); }
 
 /* ---- threads --------------------------------------------------------------- */
 
@@ -191,7 +173,8 @@ static void end(void) {
     np_endpoint *ep = h->endpoint;
     np_stats stats;
     world.quiet = true;
-    world.memory = world.inject = 0;
+    world.inject = 0;
+    allocations_fail(0, 0);
     waited = 0;
     if (!h->stopped)
         leave_all();
@@ -211,6 +194,7 @@ static void end(void) {
 void drive(const uint8_t *data, size_t size, bool manager) {
     script_begin(data, size);
     world_begin();
+    allocations_fail(0, 0);
     world.others = others;
     world.interrupts = interrupts;
     world.blocked = blocked;
@@ -218,7 +202,8 @@ void drive(const uint8_t *data, size_t size, bool manager) {
     configure(&world.config);
     *h = (host){.manager = manager,
                 .continuous = world.config.continuous_read,
-                .want_sent = world.config.want_sent};
+                .want_sent = world.config.want_sent,
+                .failed_before = allocations_failed()};
     waited = 0;
     if (start(manager)) {
         for (unsigned n = 0; n < STEPS_MAX && !script_ended(); n++)

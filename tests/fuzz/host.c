@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "allocations.h"
+
 host the_host;
 
 static host *const h = &the_host;
@@ -45,11 +47,15 @@ typedef struct memory {
     uint8_t *data;
 } memory;
 
+bool host_lacked_memory(void) {
+    return h->lacked_memory || allocations_failed() != h->failed_before;
+}
+
 static bool grow(np_buffer *buffer, size_t capacity) {
     memory *m = np_buffer_owner(buffer);
     FUZZ_CHECK(h->inside && world.locks == 0);
     if (!world.quiet && script_rarely(32)) {
-        world.out_of_memory = true;
+        h->lacked_memory = true;
         return false;
     }
     size_t size = capacity + script_byte();     /* a host may round up */
@@ -90,7 +96,7 @@ static void free_buffer(np_buffer *b) {
 static np_buffer *buffer_new(void *user, size_t size) {
     FUZZ_CHECK(user == h && h->inside && world.locks == 0);
     if (!world.quiet && script_rarely(32)) {
-        world.out_of_memory = true;
+        h->lacked_memory = true;
         return NULL;
     }
     return script_rarely(4) ? np_buffer_new(size) : make_buffer(size);
@@ -191,7 +197,7 @@ static void check_error(conn *k, const np_event *e) {
     FUZZ_CHECK(error->code > NP_PENDING && error->activity != NP_DOING_NOTHING);
     h->errors++;
     if (error->code == NP_E_MEMORY) {
-        FUZZ_CHECK(world.out_of_memory || (k && k->peer && k->peer->failed));
+        FUZZ_CHECK(host_lacked_memory() || (k && k->peer && k->peer->failed));
         if (k)
             k->lossy = true;
     }
@@ -206,7 +212,7 @@ static void check_error(conn *k, const np_event *e) {
 static void check_end(conn *k, const np_error *error) {
     fake_peer *p = k->peer;
     decoder *d = &p->in;
-    if (k->closed || p->failed || k->lossy || world.out_of_memory)
+    if (k->closed || p->failed || k->lossy || host_lacked_memory())
         return;
     if (error->code == NP_E_TIMEOUT && error->activity == NP_DOING_READ) {
         /* More may have come before the cancel, and was not looked at. */
@@ -298,8 +304,8 @@ np_host host_functions(void) {
 void host_check_end(const np_stats *stats) {
     FUZZ_CHECK(h->inside == 0);
     FUZZ_CHECK(stats->connections == 0 && stats->queued_bytes == 0 && stats->queued_events == 0);
-    FUZZ_CHECK(world.out_of_memory || stats->errors == h->errors);
-    if (h->continuous && !world.out_of_memory)
+    FUZZ_CHECK(host_lacked_memory() || stats->errors == h->errors);
+    if (h->continuous && !host_lacked_memory())
         FUZZ_CHECK(stats->messages_in == h->messages && stats->bytes_in == h->bytes);
     uint64_t out = 0;
     for (fake_peer *p = world.peers; p; p = p->next)

@@ -30,6 +30,8 @@ typedef struct host {
     unsigned ready, released, depth;
     unsigned made, discarded;       /* buffers */
     uint64_t messages, bytes, errors;
+    bool lacked_memory;             /* for a message */
+    uint32_t failed_before;         /* of the engine's allocations, in earlier runs */
 } host;
 
 extern host the_host;
@@ -39,6 +41,8 @@ conn *host_conn(np_connection *c, bool dialed);
 token *host_token(void);
 np_buffer *host_buffer(const uint8_t *data, size_t size);
 void host_drop(np_buffer *b);
+/* An allocation of this run has failed, of the host's or of the engine's. */
+bool host_lacked_memory(void);
 /* At the end: everything was given back as often as it was due. */
 void host_check_end(const np_stats *stats);
 

@@ -23,6 +23,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 _PROJECT = _HERE.parents[1]
 _ENGINE = _PROJECT / "src/engine"
+_ALLOCATIONS = _PROJECT / "tests/engine"  # allocations.c and inject.h are of the engine's C tests
 _CORPUS = _HERE / "corpus"
 # A source of the fuzzer's, and whose traits the scripted platform has: Linux's or Windows's.
 _TARGETS = {
@@ -50,6 +51,7 @@ _FLAGS = [
     f"-I{_ENGINE}",
     f"-I{_HERE}",
     f"-I{_HERE / 'platform'}",
+    f"-I{_ALLOCATIONS}",  # the last: there are other files of these names
 ]
 # The blocking side waits on the system itself, which is not scripted.
 _LEFT_OUT = {"channel.c", "channel_greet.c", "channel_send.c", "door.c", "gate.c", "lobby.c"}
@@ -164,7 +166,7 @@ def _build(targets: list[str], compiler: str, folder: Path) -> dict[str, Path]:
     engine = [source for source in sorted(_ENGINE.glob("*.c")) if source.name not in _LEFT_OUT]
     ours = [
         source
-        for source in sorted([*_HERE.glob("*.c"), *(_HERE / "platform").glob("*.c")])
+        for source in sorted([*_HERE.glob("*.c"), *(_HERE / "platform").glob("*.c"), _ALLOCATIONS / "allocations.c"])
         if not source.name.startswith("fuzz_")
     ]
     shared: dict[str, list[Path]] = {}
@@ -173,7 +175,7 @@ def _build(targets: list[str], compiler: str, folder: Path) -> dict[str, Path]:
     def compile_to(made: Path, source: Path, traits: str) -> Path:
         flags = [*_FLAGS, *_TRAITS[traits], "-fsanitize=fuzzer-no-link"]
         if source in engine and source.name not in _NEEDS_MEMORY:
-            flags += ["-include", str(_HERE / "inject.h")]
+            flags += ["-include", str(_ALLOCATIONS / "inject.h")]
         compiles.append([compiler, *flags, "-c", source, "-o", made])
         return made
 
