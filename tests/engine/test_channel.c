@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "calls.h"
+#include "crew.h"
 #include "suites.h"
 #include "system.h"
 #include "traffic.h"
@@ -306,16 +307,15 @@ static void a_door_lets_clients_in(void) {
 
 /* ---- asked by others ---------------------------------------------------- */
 
-typedef struct asking {
+typedef struct asked {
     ends e;
     np_door *door;
-    np_atomic_u32 over;
-    np_thread thread;
-} asking;
+} asked;
 
-static void ask_on(void *arg) {
-    asking *x = arg;
-    while (!np_load32(&x->over)) {
+static void ask_on(crew *w, unsigned number) {
+    (void)number;
+    asked *x = w->with;
+    while (crew_goes_on(w)) {
         intptr_t handle = np_channel_handle(x->e.a);
         CHECK(handle != NP_NO_HANDLE || np_channel_is_closed(x->e.a));
         np_channel_holds(x->e.b);
@@ -331,8 +331,9 @@ static void channels_and_doors_may_be_asked_while_others_use_and_close_them(void
     enum { ROUNDS = 10, COUNT = 20, SIZE = 2000 };
     for (unsigned round = 0; round < ROUNDS; round++) {
         char address[NP_ADDRESS_MAX];
-        asking x = {.e = ends_new(), .door = door_new(address)};
-        REQUIRE_EQUAL(np_thread_start(&x.thread, ask_on, &x), 0);
+        asked x = {.e = ends_new(), .door = door_new(address)};
+        crew asker;
+        crew_start(&asker, 1, ask_on, &x);
         for (unsigned i = 0; i < COUNT; i++) {
             CHECK_EQUAL(send_pattern(x.e.a, SIZE, i, TIMEOUT_MS), NP_OK);
             expect_pattern(x.e.b, SIZE, i);
@@ -343,8 +344,7 @@ static void channels_and_doors_may_be_asked_while_others_use_and_close_them(void
         CHECK_EQUAL(np_channel_handle(x.e.a), NP_NO_HANDLE);
         CHECK_EQUAL(np_door_handle(x.door), NP_NO_HANDLE);
         CHECK(!np_channel_holds(x.e.b) && !np_channel_is_partial(x.e.b));
-        np_store32(&x.over, 1);
-        np_thread_join(x.thread);
+        crew_end(&asker);
         np_door_free(x.door);
         ends_free(x.e);
     }

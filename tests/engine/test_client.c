@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "listener.h"
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -150,18 +151,13 @@ static void a_thousand_connections_of_one_manager(void) {
     server_end(s);
 }
 
-typedef struct dialer {
-    server *manager;
-    const char *name;
-    np_thread thread;
-} dialer;
-
 enum { DIALS = 50 };
 
-static void dial_and_close(void *arg) {
-    dialer *d = arg;
+static void dial_and_close(crew *w, unsigned number) {
+    (void)number;
+    server *m = w->with, *s = m->user;
     for (unsigned i = 0; i < DIALS; i++) {
-        peer *p = server_dial(d->manager, d->name, 5000);
+        peer *p = server_dial(m, s->name, 5000);
         if (i % 2)
             peer_close(p);
     }
@@ -170,13 +166,10 @@ static void dial_and_close(void *arg) {
 static void threads_may_connect_and_close_at_once(void) {
     enum { DIALERS = 4 };
     server *s = echo_new(), *m = manager_new();
-    dialer all[DIALERS];
-    for (unsigned i = 0; i < DIALERS; i++) {
-        all[i] = (dialer){.manager = m, .name = s->name};
-        REQUIRE_EQUAL(np_thread_start(&all[i].thread, dial_and_close, &all[i]), 0);
-    }
-    for (unsigned i = 0; i < DIALERS; i++)
-        np_thread_join(all[i].thread);
+    crew dialers;
+    m->user = s;
+    crew_start(&dialers, DIALERS, dial_and_close, m);
+    crew_join(&dialers);
     unsigned open = 0;
     for (unsigned i = 0; i < DIALERS * DIALS; i++) {
         peer *p = server_peer(m, i);

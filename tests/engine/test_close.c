@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -126,18 +127,14 @@ static void closing_in_turn_frees_every_connection(void) {
     server_end(s);
 }
 
-typedef struct closer {
-    peer *peer;
-    np_thread thread;
-} closer;
-
-static void write_and_close(void *arg) {
-    closer *x = arg;
+static void write_and_close(crew *w, unsigned number) {
+    (void)number;
+    peer *p = w->with;
     for (unsigned i = 0; i < 50; i++) {
-        np_code code = peer_write(x->peer, "some", 4, server_cookie(x->peer->server));
+        np_code code = peer_write(p, "some", 4, server_cookie(p->server));
         CHECK(code == NP_OK || code == NP_E_CLOSED);
     }
-    peer_close(x->peer);
+    peer_close(p);
 }
 
 static void threads_may_close_and_write_at_once(void) {
@@ -147,15 +144,11 @@ static void threads_may_close_and_write_at_once(void) {
     server_start(s);
     for (unsigned round = 0; round < ROUNDS; round++) {
         client *c = server_client(s);
-        closer closers[CLOSERS];
-        for (unsigned i = 0; i < CLOSERS; i++) {
-            closers[i].peer = server_peer(s, round);
-            REQUIRE_EQUAL(np_thread_start(&closers[i].thread, write_and_close, &closers[i]), 0);
-        }
+        crew closers;
+        crew_start(&closers, CLOSERS, write_and_close, server_peer(s, round));
         size_t got = receive_rest(c);
         CHECK(got % 4 == 0 && got >= 200);
-        for (unsigned i = 0; i < CLOSERS; i++)
-            np_thread_join(closers[i].thread);
+        crew_join(&closers);
         CHECK_EQUAL(peer_end(server_peer(s, round)).code, NP_OK);
         client_close(c);
     }

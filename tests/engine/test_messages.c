@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -201,22 +202,12 @@ static void two_hundred_clients_are_served_at_once(void) {
     server_end(s);
 }
 
-typedef struct visitor {
-    server *server;
-    np_thread thread;
-} visitor;
+enum { VISITS = 100 };
 
-static void visit(void *arg) {
-    visitor *v = arg;
-    for (unsigned i = 0; i < 100; i++) {
-        client *c = client_connect(server_address(v->server));
-        CHECK(c != NULL);
-        if (!c)
-            return;
-        CHECK(client_send(c, "hello", 5));
-        CHECK_EQUAL(client_receive(c, TIMEOUT_MS), 5);
-        client_close(c);
-    }
+static void visit(crew *w, unsigned number) {
+    (void)number;
+    for (unsigned i = 0; i < VISITS; i++)
+        client_visit(server_address(w->with), 1);
 }
 
 static void clients_come_and_go(void) {
@@ -224,14 +215,10 @@ static void clients_come_and_go(void) {
     server *s = server_new();
     s->on_event = server_echo;
     server_start(s);
-    visitor visitors[VISITORS];
-    for (unsigned i = 0; i < VISITORS; i++) {
-        visitors[i].server = s;
-        REQUIRE_EQUAL(np_thread_start(&visitors[i].thread, visit, &visitors[i]), 0);
-    }
-    for (unsigned i = 0; i < VISITORS; i++)
-        np_thread_join(visitors[i].thread);
-    for (unsigned i = 0; i < VISITORS * 100; i++)
+    crew visitors;
+    crew_start(&visitors, VISITORS, visit, s);
+    crew_join(&visitors);
+    for (unsigned i = 0; i < VISITORS * VISITS; i++)
         CHECK_EQUAL(np_load64(&server_peer(s, i)->messages) <= 1, true);
     server_end(s);
 }

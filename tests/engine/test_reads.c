@@ -1,5 +1,6 @@
 /* continuous_read=false: the host asks for every message.  And the pool, where
  * clients wait for one of a few instances. */
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -151,20 +152,9 @@ static void read_is_for_hosts_that_ask(void) {
 
 /* ---- max_instances ----------------------------------------------------- */
 
-typedef struct waiting {
-    server *server;
-    np_thread thread;
-} waiting;
-
-static void connect_and_exchange(void *arg) {
-    waiting *w = arg;
-    client *c = client_connect(server_address(w->server));
-    CHECK(c != NULL);
-    if (!c)
-        return;
-    CHECK(client_send(c, "mine", 4));
-    CHECK_EQUAL(client_receive(c, TIMEOUT_MS), 4);
-    client_close(c);
+static void visit(crew *w, unsigned number) {
+    (void)number;
+    client_visit(server_address(w->with), 1);
 }
 
 static void clients_wait_while_all_instances_are_busy(void) {
@@ -178,18 +168,14 @@ static void clients_wait_while_all_instances_are_busy(void) {
         clients[i] = server_client(s);
         client_exchange(clients[i], 100, i);
     }
-    waiting more[WAITING];
-    for (unsigned i = 0; i < WAITING; i++) {
-        more[i].server = s;
-        REQUIRE_EQUAL(np_thread_start(&more[i].thread, connect_and_exchange, &more[i]), 0);
-    }
+    crew more;
+    crew_start(&more, WAITING, visit, s);
     system_sleep(100);
     CHECK_EQUAL(server_count(s), POOL);
     for (unsigned i = 0; i < POOL; i++)
         client_exchange(clients[i], 100, i);
     client_close(clients[0]);           /* all that wait take turns on this one */
-    for (unsigned i = 0; i < WAITING; i++)
-        np_thread_join(more[i].thread);
+    crew_join(&more);
     CHECK_EQUAL(server_count(s), POOL + WAITING);
     for (unsigned i = 1; i < POOL; i++) {
         client_exchange(clients[i], 100, i);

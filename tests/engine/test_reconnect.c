@@ -1,6 +1,7 @@
 /* Connections that are made again. */
 #include <string.h>
 
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -161,11 +162,10 @@ static void a_stop_may_meet_a_reconnect(void) {
     server_end(s);
 }
 
-static np_atomic_u32 go_on;
-
-static void write_meanwhile(void *arg) {
-    peer *p = arg;
-    while (!np_load32(&go_on)) {
+static void write_meanwhile(crew *w, unsigned number) {
+    (void)number;
+    peer *p = w->with;
+    while (crew_goes_on(w)) {
         np_code code = peer_write(p, "hello", 5, server_cookie(p->server));
         CHECK(code == NP_OK || code == NP_E_CLOSED);
         system_sleep(1);
@@ -174,18 +174,14 @@ static void write_meanwhile(void *arg) {
 
 static void threads_may_write_through_reconnects(void) {
     enum { WRITERS = 2 };
-    np_store32(&go_on, 0);
     server *s = server_new(), *m = manager_new(NULL);
     s->on_event = hang_up;
     server_start(s);
     peer *p = server_dial(m, s->name, 60000);
-    np_thread writers[WRITERS];
-    for (unsigned i = 0; i < WRITERS; i++)
-        REQUIRE_EQUAL(np_thread_start(&writers[i], write_meanwhile, p), 0);
+    crew writers;
+    crew_start(&writers, WRITERS, write_meanwhile, p);
     UNTIL(np_load32(&p->connected) > 30);
-    np_store32(&go_on, 1);
-    for (unsigned i = 0; i < WRITERS; i++)
-        np_thread_join(writers[i]);
+    crew_end(&writers);
     server_end(m);
     server_end(s);
 }

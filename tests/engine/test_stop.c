@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -130,15 +131,9 @@ static void a_stopping_server_may_be_dropped(void) {
 
 /* ---- while something happens ------------------------------------------- */
 
-typedef struct busy {
-    server *server;
-    np_atomic_u32 *end;
-    np_thread thread;
-} busy;
-
-static void flood(void *arg) {
-    busy *b = arg;
-    client *c = client_connect(server_address(b->server));
+static void flood(crew *w, unsigned number) {
+    (void)number;
+    client *c = client_connect(server_address(w->with));
     if (!c)
         return;
     static const char message[2000];
@@ -151,16 +146,12 @@ static void a_stop_ends_clients_that_flood(void) {
     enum { CLIENTS = 4 };
     server *s = server_new();
     server_start(s);
-    busy all[CLIENTS];
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        all[i].server = s;
-        REQUIRE_EQUAL(np_thread_start(&all[i].thread, flood, &all[i]), 0);
-    }
+    crew clients;
+    crew_start(&clients, CLIENTS, flood, s);
     for (unsigned i = 0; i < CLIENTS; i++)
         UNTIL(np_load64(&server_peer(s, i)->messages) > 100);
     server_stop(s);
-    for (unsigned i = 0; i < CLIENTS; i++)
-        np_thread_join(all[i].thread);
+    crew_join(&clients);
     server_release(s);
 }
 
@@ -169,23 +160,19 @@ static void a_stop_ends_answers_that_nobody_reads(void) {
     server *s = server_new();
     s->on_event = server_echo;
     server_start(s);
-    busy all[CLIENTS];
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        all[i].server = s;
-        REQUIRE_EQUAL(np_thread_start(&all[i].thread, flood, &all[i]), 0);
-    }
+    crew clients;
+    crew_start(&clients, CLIENTS, flood, s);
     for (unsigned i = 0; i < CLIENTS; i++)
         UNTIL(np_connection_pending(server_peer(s, i)->connection) > 500000);
     server_stop(s);
-    for (unsigned i = 0; i < CLIENTS; i++)
-        np_thread_join(all[i].thread);
+    crew_join(&clients);
     server_release(s);
 }
 
-static void come_and_go(void *arg) {
-    busy *b = arg;
-    for (unsigned i = 0; !np_load32(b->end); i++) {
-        client *c = client_connect(server_address(b->server));
+static void come_and_go(crew *w, unsigned number) {
+    (void)number;
+    for (unsigned i = 0; crew_goes_on(w); i++) {
+        client *c = client_connect(server_address(w->with));
         if (!c)
             return;
         if (i % 2)
@@ -202,31 +189,26 @@ static void a_stop_ends_clients_that_come_and_go(void) {
         server *s = server_new();
         s->on_event = server_echo;
         server_start(s);
-        np_atomic_u32 end = {0};
-        busy all[CLIENTS];
-        for (unsigned i = 0; i < CLIENTS; i++) {
-            all[i] = (busy){.server = s, .end = &end};
-            REQUIRE_EQUAL(np_thread_start(&all[i].thread, come_and_go, &all[i]), 0);
-        }
+        crew clients;
+        crew_start(&clients, CLIENTS, come_and_go, s);
         if (round % 2)
             system_sleep(round / 4);
         else
             UNTIL(server_count(s) > round);
         server_stop(s);
-        np_store32(&end, 1);
-        for (unsigned i = 0; i < CLIENTS; i++)
-            np_thread_join(all[i].thread);
+        crew_end(&clients);
         server_release(s);
     }
 }
 
-static void write_until_closed(void *arg) {
-    busy *b = arg;
+static void write_until_closed(crew *w, unsigned number) {
+    (void)number;
+    server *s = w->with;
     np_code code = NP_OK;
     for (unsigned i = 0; code != NP_E_CLOSED; i++) {
-        np_buffer *buffer = server_buffer(b->server, 1000, i);
-        code = peer_write_buffer(server_peer(b->server, i % 2), buffer, server_cookie(b->server));
-        server_drop(b->server, buffer);
+        np_buffer *buffer = server_buffer(s, 1000, i);
+        code = peer_write_buffer(server_peer(s, i % 2), buffer, server_cookie(s));
+        server_drop(s, buffer);
         CHECK(code == NP_OK || code == NP_E_CLOSED || code == NP_E_FULL);
         if (i % 100 == 99)
             system_sleep(1);
@@ -241,26 +223,23 @@ static void a_stop_ends_threads_that_write(void) {
     server_start(s);
     client *reads = server_client(s), *never = server_client(s);
     server_peer(s, 1);
-    busy all[WRITERS];
-    for (unsigned i = 0; i < WRITERS; i++) {
-        all[i].server = s;
-        REQUIRE_EQUAL(np_thread_start(&all[i].thread, write_until_closed, &all[i]), 0);
-    }
+    crew writers;
+    crew_start(&writers, WRITERS, write_until_closed, s);
     for (unsigned i = 0; i < 200; i++)
         CHECK_EQUAL(client_receive(reads, TIMEOUT_MS), 1000);
     server_stop(s);
-    for (unsigned i = 0; i < WRITERS; i++)
-        np_thread_join(all[i].thread);
+    crew_join(&writers);
     client_close(reads);
     client_close(never);
     server_release(s);
 }
 
-static void stop_too(void *arg) {
-    busy *b = arg;
-    np_endpoint_stop_begin(b->server->endpoint);
-    CHECK(np_endpoint_stop_wait(b->server->endpoint, server_token(b->server), -1));
-    CHECK(!np_endpoint_is_running(b->server->endpoint));
+static void stop_too(crew *w, unsigned number) {
+    (void)number;
+    server *s = w->with;
+    np_endpoint_stop_begin(s->endpoint);
+    CHECK(np_endpoint_stop_wait(s->endpoint, server_token(s), -1));
+    CHECK(!np_endpoint_is_running(s->endpoint));
 }
 
 static void threads_may_stop_at_once(void) {
@@ -270,13 +249,9 @@ static void threads_may_stop_at_once(void) {
     server_start(s);
     client *c = server_client(s);
     client_exchange(c, 100, 1);
-    busy all[STOPPERS];
-    for (unsigned i = 0; i < STOPPERS; i++) {
-        all[i].server = s;
-        REQUIRE_EQUAL(np_thread_start(&all[i].thread, stop_too, &all[i]), 0);
-    }
-    for (unsigned i = 0; i < STOPPERS; i++)
-        np_thread_join(all[i].thread);
+    crew stoppers;
+    crew_start(&stoppers, STOPPERS, stop_too, s);
+    crew_join(&stoppers);
     server_end(s);
     client_close(c);
 }

@@ -1,6 +1,7 @@
 /* An endpoint's beginning and its end, with other threads that know of it. */
 #include <string.h>
 
+#include "crew.h"
 #include "host.h"
 #include "server.h"
 #include "suites.h"
@@ -8,31 +9,26 @@
 
 /* ---- while it starts ---------------------------------------------------- */
 
-typedef struct asker {
-    server *server;
-    np_atomic_u32 *over;
-    np_thread thread;
-} asker;
-
 /* As a host may that made the endpoint known before it has started. */
-static void ask_on(void *arg) {
-    asker *x = arg;
-    np_endpoint *ep = x->server->endpoint;
+static void ask_on(crew *w, unsigned number) {
+    (void)number;
+    server *s = w->with;
+    np_endpoint *ep = s->endpoint;
     np_stats stats;
     bool known = false;
-    while (!np_load32(x->over)) {
+    while (crew_goes_on(w)) {
         np_endpoint_stats(ep, &stats);
         CHECK(stats.connections_total == 0);
         np_endpoint_quit(ep);
         np_endpoint_interrupt(ep);
         intptr_t waitable = np_endpoint_waitable(ep);
-        CHECK(waitable == -1 || x->server->config.marshalled);
+        CHECK(waitable == -1 || s->config.marshalled);
         /* Nothing, and then the address: never a part of it. */
         const char *address = np_endpoint_address(ep);
         CHECK(!known || *address);
         known = *address;
         if (known)
-            CHECK(strstr(address, x->server->name) != NULL);
+            CHECK(strstr(address, s->name) != NULL);
         CHECK_EQUAL(np_endpoint_broadcast(ep, NULL, NULL, NULL, NULL), 0);
         np_endpoint_has_stopped(ep);
     }
@@ -43,43 +39,29 @@ static void an_endpoint_may_be_asked_while_it_starts(void) {
     for (unsigned round = 0; round < ROUNDS; round++) {
         server *s = server_new();
         np_host host = host_of(s);
-        np_atomic_u32 over = {0};
+        crew askers;
         np_error error;
-        asker askers[ASKERS];
         REQUIRE_EQUAL(np_endpoint_new(&s->config, &host, &s->endpoint, &error), NP_OK);
-        for (unsigned i = 0; i < ASKERS; i++) {
-            askers[i] = (asker){.server = s, .over = &over};
-            REQUIRE_EQUAL(np_thread_start(&askers[i].thread, ask_on, &askers[i]), 0);
-        }
+        crew_start(&askers, ASKERS, ask_on, s);
         CHECK_EQUAL(np_endpoint_listen(s->endpoint, s->name, &error), NP_OK);
-        np_store32(&over, 1);
-        for (unsigned i = 0; i < ASKERS; i++)
-            np_thread_join(askers[i].thread);
+        crew_end(&askers);
         server_end(s);
     }
 }
 
 /* ---- while it ends ------------------------------------------------------ */
 
-typedef struct poster {
-    peer *peer;
-    np_atomic_u32 *over;
-    np_thread thread;
-} poster;
-
-/* All of these ask the poller for something, which may be gone. */
-static void post_on(void *arg) {
-    poster *x = arg;
-    while (!np_load32(x->over)) {
-        np_connection_pause(x->peer->connection, true);
-        np_connection_pause(x->peer->connection, false);
-        peer_read(x->peer, NULL);
+/* One stops the endpoint.  What the others do asks the poller for something,
+ * which may be gone. */
+static void post_on(crew *w, unsigned number) {
+    peer *p = w->with;
+    if (!number)
+        np_endpoint_stop_begin(p->server->endpoint);
+    while (number && crew_goes_on(w)) {
+        np_connection_pause(p->connection, true);
+        np_connection_pause(p->connection, false);
+        peer_read(p, NULL);
     }
-}
-
-static void stop_too(void *arg) {
-    poster *x = arg;
-    np_endpoint_stop_begin(x->peer->server->endpoint);
 }
 
 static void an_endpoint_may_end_while_threads_post(void) {
@@ -89,18 +71,11 @@ static void an_endpoint_may_end_while_threads_post(void) {
         s->config.continuous_read = false;
         server_start(s);
         client *c = server_client(s);
-        np_atomic_u32 over = {0};
-        poster posters[POSTERS];
-        for (unsigned i = 0; i < POSTERS; i++) {
-            posters[i] = (poster){.peer = server_peer(s, 0), .over = &over};
-            REQUIRE_EQUAL(np_thread_start(&posters[i].thread, i ? post_on : stop_too, &posters[i]),
-                          0);
-        }
+        crew posters;
+        crew_start(&posters, POSTERS, post_on, server_peer(s, 0));
         client_close(c);        /* something else that wakes the poller */
         server_stop(s);
-        np_store32(&over, 1);
-        for (unsigned i = 0; i < POSTERS; i++)
-            np_thread_join(posters[i].thread);
+        crew_end(&posters);
         server_release(s);
     }
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -37,7 +38,6 @@ typedef struct mixer {
     unsigned number;
     uint64_t random;
     void *tokens[3];        /* of the two servers and the manager */
-    np_thread thread;
 } mixer;
 
 static unsigned next(mixer *x, unsigned below) {
@@ -240,9 +240,9 @@ static void stop_all(mixer *x) {
     }
 }
 
-static void mix_operations(void *arg) {
+static void mix_operations(crew *w, unsigned number) {
     enum { COUNT = sizeof operations / sizeof *operations };
-    mixer *x = arg;
+    mixer *x = (mixer *)w->with + number;
     start_together(x->mix);
     for (unsigned i = 0; i < STEPS + x->number * STEPS_MORE; i++)
         operations[next(x, COUNT)](x);
@@ -278,6 +278,7 @@ static server *serve(mix *m, const char *name, bool echoes) {
 
 static void live(mix *m, unsigned seed) {
     mixer mixers[THREADS];
+    crew threads;
     m->missing = THREADS;
     for (unsigned i = 0; i < DIALED_FIRST; i++)
         server_dial(m->manager, at(m, i % 2)->name, -1);
@@ -287,10 +288,9 @@ static void live(mix *m, unsigned seed) {
         *x = (mixer){.mix = m, .number = i, .random = seed * 100 + i};
         for (unsigned k = 0; k < 3; k++)
             x->tokens[k] = server_token(at(m, k));
-        REQUIRE_EQUAL(np_thread_start(&x->thread, mix_operations, x), 0);
     }
-    for (unsigned i = 0; i < THREADS; i++)
-        np_thread_join(mixers[i].thread);
+    crew_start(&threads, THREADS, mix_operations, mixers);
+    crew_join(&threads);
 }
 
 /* What was accepted came to an end; no more, no less, is server_end's to say. */

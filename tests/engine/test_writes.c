@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
@@ -160,33 +161,24 @@ static void held_buffers_are_given_back_once(void) {
 
 /* ---- from anywhere ----------------------------------------------------- */
 
-typedef struct writer {
-    peer *peer;
-    unsigned first, count;
-    np_thread thread;
-} writer;
+enum { WRITERS = 4, COUNT = 500 };
 
-static void write_some(void *arg) {
-    writer *w = arg;
-    for (unsigned i = 0; i < w->count; i++)
-        CHECK_EQUAL(peer_write_pattern(w->peer, 20 + i % 3000, w->first + i,
-                                       i % 5 ? NULL : server_cookie(w->peer->server)),
+static void write_some(crew *w, unsigned number) {
+    peer *p = w->with;
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK_EQUAL(peer_write_pattern(p, 20 + i % 3000, (number << 16) + i,
+                                       i % 5 ? NULL : server_cookie(p->server)),
                     NP_OK);
 }
 
 static void threads_may_write_at_once(void) {
-    enum { WRITERS = 4, COUNT = 500 };
     server *s = server_new();
     s->on_event = server_echo;
     server_start(s);
     client *c = server_client(s);
-    peer *p = server_peer(s, 0);
-    writer writers[WRITERS];
     unsigned next[WRITERS] = {0};
-    for (unsigned i = 0; i < WRITERS; i++) {
-        writers[i] = (writer){.peer = p, .first = i << 16, .count = COUNT};
-        REQUIRE_EQUAL(np_thread_start(&writers[i].thread, write_some, &writers[i]), 0);
-    }
+    crew writers;
+    crew_start(&writers, WRITERS, write_some, server_peer(s, 0));
     for (unsigned i = 0; i < WRITERS * COUNT && !harness_failed(); i++) {
         int64_t size = client_receive(c, TIMEOUT_MS);
         CHECK(size >= 20);
@@ -197,8 +189,7 @@ static void threads_may_write_at_once(void) {
             CHECK(pattern_is(client_data(c), (size_t)size, (from << 16) + next[from]++));
         }
     }
-    for (unsigned i = 0; i < WRITERS; i++)
-        np_thread_join(writers[i].thread);
+    crew_join(&writers);
     client_exchange(c, 100, 1);
     client_close(c);
     server_end(s);

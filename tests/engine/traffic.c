@@ -63,6 +63,18 @@ void client_exchange(client *c, size_t size, unsigned seed) {
     client_expect_pattern(c, size, seed);
 }
 
+void client_visit(const char *address, unsigned exchanges) {
+    client *c = client_connect(address);
+    CHECK(c != NULL);
+    if (!c)
+        return;
+    for (unsigned i = 0; i < exchanges && !harness_failed(); i++) {
+        CHECK(client_send(c, "hello", 5));
+        CHECK_EQUAL(client_receive(c, TIMEOUT_MS), 5);
+    }
+    client_close(c);
+}
+
 static void send_all(void *arg) {
     sender *x = arg;
     uint8_t *data = pattern_new(x->size, 0);

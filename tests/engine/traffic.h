@@ -23,6 +23,9 @@ void client_expect_patterns(client *c, size_t size, unsigned first, unsigned cou
 /* Sends a message and receives it back. */
 void client_exchange(client *c, size_t size, unsigned seed);
 
+/* Connects, has so many messages echoed, and leaves.  Any thread. */
+void client_visit(const char *address, unsigned exchanges);
+
 /* A thread that sends patterns with seeds from `first` on, until it has sent
  * all, the server is gone, or sender_end is called. */
 typedef struct sender {

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "crew.h"
 #include "linux_suites.h"
 #include "server.h"
 #include "system.h"
@@ -118,11 +119,10 @@ static void a_child_of_fork_holds_no_client_open(void) {
     server_end(s);
 }
 
-static np_atomic_u32 enough;
-
-static void connect_and_close(void *arg) {
-    peer *first = arg;
-    while (!np_load32(&enough)) {
+static void connect_and_close(crew *w, unsigned number) {
+    (void)number;
+    peer *first = w->with;
+    while (crew_goes_on(w)) {
         peer *p = server_dial(first->server, np_connection_address(first->connection), 5000);
         UNTIL(np_load32(&p->connected));
         peer_close(p);
@@ -131,13 +131,12 @@ static void connect_and_close(void *arg) {
 
 static void forks_beside_clients_do_no_harm(void) {
     enum { FORKS = 20 };
-    np_store32(&enough, 0);
     server *s = server_new(), *m = manager_new(false);
     server_start(s);
     peer *first = server_dial(m, s->name, 5000);
     UNTIL_EQUAL(np_load32(&first->connected), 1);
-    np_thread thread;
-    REQUIRE_EQUAL(np_thread_start(&thread, connect_and_close, first), 0);
+    crew clients;
+    crew_start(&clients, 1, connect_and_close, first);
     for (unsigned i = 0; i < FORKS; i++) {
         int status = -1;
         pid_t pid = fork();
@@ -147,8 +146,7 @@ static void forks_beside_clients_do_no_harm(void) {
         CHECK_EQUAL(waitpid(pid, &status, 0), pid);
         CHECK_EQUAL(status, 0);
     }
-    np_store32(&enough, 1);
-    np_thread_join(thread);
+    crew_end(&clients);
     server_end(m);
     server_end(s);
 }

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "crew.h"
 #include "linux_suites.h"
 #include "server.h"
 #include "system.h"
@@ -140,25 +141,10 @@ static void a_handler_may_fork(void) {
     server_end(s);
 }
 
-typedef struct talker {
-    server *server;
-    np_atomic_u32 *end;
-    np_thread thread;
-} talker;
-
-static void talk(void *arg) {
-    talker *t = arg;
-    while (!np_load32(t->end)) {
-        client *c = client_connect(server_address(t->server));
-        CHECK(c != NULL);
-        if (!c)
-            return;
-        for (unsigned i = 0; i < 10; i++) {
-            CHECK(client_send(c, "hello", 5));
-            CHECK_EQUAL(client_receive(c, TIMEOUT_MS), 5);
-        }
-        client_close(c);
-    }
+static void talk(crew *w, unsigned number) {
+    (void)number;
+    while (crew_goes_on(w))
+        client_visit(server_address(w->with), 10);
 }
 
 static void forks_at_any_moment_do_no_harm(void) {
@@ -170,19 +156,13 @@ static void forks_at_any_moment_do_no_harm(void) {
     client *c = server_client(s);
     client_exchange(c, 10, 0);
     peer *p = server_peer(s, 0);
-    np_atomic_u32 end = {0};
-    talker all[TALKERS];
-    for (unsigned i = 0; i < TALKERS; i++) {
-        all[i] = (talker){.server = s, .end = &end};
-        REQUIRE_EQUAL(np_thread_start(&all[i].thread, talk, &all[i]), 0);
-    }
+    crew talkers;
+    crew_start(&talkers, TALKERS, talk, s);
     for (unsigned i = 0; i < FORKS; i++) {
         child forked = fork_child(s, p);
         end_child(&forked);
     }
-    np_store32(&end, 1);
-    for (unsigned i = 0; i < TALKERS; i++)
-        np_thread_join(all[i].thread);
+    crew_end(&talkers);
     client_close(c);
     server_end(s);
 }

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "crew.h"
 #include "linux_suites.h"
 #include "server.h"
 #include "system.h"
@@ -263,7 +264,6 @@ typedef struct starter {
     const char *name;
     np_endpoint *endpoint;
     np_code code;
-    np_thread thread;
 } starter;
 
 static bool enter(void *user, void *thread) {
@@ -278,8 +278,8 @@ static bool deliver(void *user, void *thread, np_event *events, size_t count) {
     return true;
 }
 
-static void start(void *arg) {
-    starter *x = arg;
+static void start(crew *w, unsigned number) {
+    starter *x = (starter *)w->with + number;
     np_config config;
     np_error error;
     np_config_init(&config);
@@ -295,14 +295,13 @@ static void one_of_many_starters_gets_the_name(void) {
     address_of(name, path);
     for (unsigned round = 0; round < ROUNDS; round++) {
         starter all[STARTERS];
+        crew starters;
         unsigned started = 0;
         bind_and_forget(path);
-        for (unsigned i = 0; i < STARTERS; i++) {
-            all[i].name = name;
-            REQUIRE_EQUAL(np_thread_start(&all[i].thread, start, &all[i]), 0);
-        }
         for (unsigned i = 0; i < STARTERS; i++)
-            np_thread_join(all[i].thread);
+            all[i].name = name;
+        crew_start(&starters, STARTERS, start, all);
+        crew_join(&starters);
         for (unsigned i = 0; i < STARTERS; i++) {
             CHECK(all[i].code == NP_OK || all[i].code == NP_E_EXISTS);
             started += all[i].code == NP_OK;
