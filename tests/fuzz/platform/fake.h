@@ -32,7 +32,7 @@ typedef struct fake_world {
     unsigned clients;               /* that may still come */
     size_t large;                   /* bytes of large messages that may still be made */
     fake_peer *peers;
-    unsigned inject;                /* the unlock after which another thread runs, counted from 1; 0: none */
+    unsigned inject; /* the unlock after which another thread runs, from 1; 0: none */
     /* What else happens: while a port is waited on, after that unlock, while a
      * thread waits for another one, and when one is joined. */
     void (*others)(np_port *port, int64_t timeout_ns);
