@@ -302,8 +302,15 @@ def python_process(code, *args):
         process.wait(TIMEOUT)
 
 
-def find_interpreter(version):
-    """Another Python of this machine, or None."""
+def python_of(version):
+    """A Python of this version, this one or another of this machine; skips the test where there is none."""
+    found = sys.executable if version == "%d.%d" % sys.version_info[:2] else _find_interpreter(version)
+    if not found:
+        pytest.skip(f"no Python {version} on this machine")
+    return found
+
+
+def _find_interpreter(version):
     if WINDOWS:
         return None
     homes = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))]

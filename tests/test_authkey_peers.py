@@ -1,10 +1,9 @@
 """The handshake is that of every Python's multiprocessing.connection, in both roles."""
 
 import subprocess
-import sys
 
 import pytest
-from support import FAMILY, TIMEOUT, Log, Outcome, echo, find_interpreter, python_address
+from support import FAMILY, TIMEOUT, Log, Outcome, echo, python_address, python_of
 
 import npipes
 
@@ -50,13 +49,7 @@ while True:
 
 @pytest.fixture(params=VERSIONS)
 def python(request):
-    version = request.param
-    if version == "%d.%d" % sys.version_info[:2]:
-        return sys.executable
-    found = find_interpreter(version)
-    if not found:
-        pytest.skip(f"no Python {version} on this machine")
-    return found
+    return python_of(request.param)
 
 
 def run_client(python, address):

@@ -113,26 +113,24 @@ def test_only_what_can_be_written_to_takes_a_message(ends):
 # ---- many -----------------------------------------------------------------
 
 
+def assert_all_come(sending, end, sent):
+    received = []
+    while len(received) < len(sent):
+        received += end.recv_many(timeout=TIMEOUT)
+    sending.get()
+    assert received == sent
+
+
 def test_many_messages_go_and_come_together(ends):
     a, b = ends
     sent = [os.urandom(i % 300) for i in range(2000)]
-    sending = Outcome(a.send_many, sent)
-    received = []
-    while len(received) < len(sent):
-        received += b.recv_many(timeout=TIMEOUT)
-    sending.get()
-    assert received == sent
+    assert_all_come(Outcome(a.send_many, sent), b, sent)
 
 
 def test_large_ones_among_them(ends):
     a, b = ends
     sent = [b"x", bytes(70_000), b"", bytes(20_000), b"y", bytes(2_000_000), b"z"]
-    sending = Outcome(a.send_many, (data for data in sent))
-    received = []
-    while len(received) < len(sent):
-        received += b.recv_many(timeout=TIMEOUT)
-    sending.get()
-    assert received == sent
+    assert_all_come(Outcome(a.send_many, (data for data in sent)), b, sent)
 
 
 def test_no_more_than_wanted_come(ends):

@@ -16,7 +16,7 @@ import plain_values
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import WINDOWS, find_interpreter
+from support import WINDOWS, python_of
 
 import npipes
 
@@ -172,12 +172,7 @@ exec(WRITE, OURS)
 @pytest.mark.parametrize("version", [f"3.{minor}" for minor in range(9, 15)])
 def test_bags_are_read_by_other_versions_of_python_and_theirs_here(version):
     """Contents are what pickle of protocol 5 makes of a dict, which is what a bag asks it for."""
-    if version == "%d.%d" % sys.version_info[:2]:
-        python = sys.executable
-    else:
-        python = find_interpreter(version)
-    if not python:
-        pytest.skip(f"no Python {version} on this machine")
+    python = python_of(version)
     bag = npipes.PropertyBag()
     bag.update(OURS["values"])
     program = WRITE + (

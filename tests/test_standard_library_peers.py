@@ -5,7 +5,6 @@ import pickle
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 from multiprocessing.connection import Client as StandardClient
 
@@ -16,7 +15,7 @@ from support import (
     WINDOWS,
     Log,
     echo,
-    find_interpreter,
+    python_of,
     frame,
     linux_only,
     python_address,
@@ -55,12 +54,7 @@ print("done")
 
 @pytest.mark.parametrize("version", [f"3.{minor}" for minor in range(8, 15)])
 def test_multiprocessing_of_every_python_is_a_client(serve, free, version):
-    if version == "%d.%d" % sys.version_info[:2]:
-        python = sys.executable
-    else:
-        python = find_interpreter(version)
-    if not python:
-        pytest.skip(f"no Python {version} on this machine")
+    python = python_of(version)
     log = Log()
     server = serve(free_threading_events=free, on_message=echo, **log.handlers("on_disconnected", "on_error"))
     done = subprocess.run(

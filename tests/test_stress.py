@@ -13,8 +13,12 @@ STRESS = Path(__file__).resolve().parent / "stress"
 
 
 def run(program, *args):
+    return run_to_end(str(STRESS / program), *args)
+
+
+def run_to_end(*args):
     return subprocess.run(
-        [sys.executable, str(STRESS / program), *args],
+        [sys.executable, *args],
         env=child_environment(),
         text=True,
         stdin=subprocess.DEVNULL,
@@ -88,13 +92,5 @@ def leaky(count):
 leaks.leaky = leaky
 sys.exit(leaks.run_case("leaky", 40))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=child_environment(),
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=60,
-    )
+    done = run_to_end("-c", program)
     assert done.returncode == 1 and "LEAKS" in done.stdout, done.stdout

@@ -297,10 +297,15 @@ static int begin_guest(bridge_thread *t, interrupt_watch *watch, np_endpoint *ep
     return 0;
 }
 
-static void end_guest(bridge_thread *t, interrupt_watch *watch, np_endpoint *ep) {
+/* Raises what a handler or a signal has left. */
+static int end_guest(bridge_thread *t, interrupt_watch *watch, np_endpoint *ep) {
     bridge_guest_end(t);
     interrupt_watch_end(watch);
     np_endpoint_release(ep);
+    if (!t->pending)
+        return 0;
+    put_exception(t->pending);
+    return -1;
 }
 
 static PyObject *busy(const char *method) {
@@ -323,11 +328,8 @@ PyObject *endpoint_run(PyObject *op, PyObject *args, PyObject *kwargs) {
     if (begin_guest(&t, &watch, ep, ns != 0) < 0)
         return NULL;
     np_run_result r = np_endpoint_run(ep, &t, ns);
-    end_guest(&t, &watch, ep);
-    if (t.pending) {
-        put_exception(t.pending);
+    if (end_guest(&t, &watch, ep) < 0)
         return NULL;
-    }
     if (r == NP_RUN_BUSY)
         return busy("run");
     Py_RETURN_NONE;
@@ -349,11 +351,8 @@ PyObject *endpoint_dispatch(PyObject *op, PyObject *args, PyObject *kwargs) {
     if (begin_guest(&t, &watch, ep, ns != 0) < 0)
         return NULL;
     int64_t n = np_endpoint_dispatch(ep, &t, ns);
-    end_guest(&t, &watch, ep);
-    if (t.pending) {
-        put_exception(t.pending);
+    if (end_guest(&t, &watch, ep) < 0)
         return NULL;
-    }
     return n < 0 ? busy("dispatch") : PyLong_FromLongLong(n);
 }
 

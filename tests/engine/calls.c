@@ -30,6 +30,31 @@ void ends_free(ends e) {
     channel_end(e.b);
 }
 
+np_door *door_new(char address[NP_ADDRESS_MAX]) {
+    char name[64];
+    np_config config;
+    np_error error;
+    np_door *door;
+    np_config_init(&config);
+    system_name(name, sizeof name);
+    REQUIRE_EQUAL(np_address(name, address, NP_ADDRESS_MAX, &error), NP_OK);
+    REQUIRE_EQUAL(np_door_open(&config, address, &door, &error), NP_OK);
+    return door;
+}
+
+np_channel *connect_to(const char *address, int timeout_ms, np_code expected) {
+    np_channel_dial dial = {.address = address};
+    np_wait w = wait_of(timeout_ms);
+    np_channel *c = NULL;
+    np_error error;
+    np_code code;
+    do {
+        code = np_channel_connect(&dial, &w, &c, &error);
+    } while (code == NP_E_INTERRUPTED);
+    REQUIRE_EQUAL(code, expected);
+    return c;
+}
+
 np_code send_message(np_channel *c, const void *data, size_t size, int timeout_ms) {
     np_wait w = wait_of(timeout_ms);
     np_error error;
@@ -68,11 +93,17 @@ static np_code receive_steps(np_channel *c, np_wait *w, np_error *error) {
     }
 }
 
+static np_code take_turn(np_channel *c, np_wait *w, np_error *error) {
+    np_code code;
+    do {
+        code = np_channel_receive_begin(c, w, error);
+    } while (code == NP_E_INTERRUPTED);
+    return code;
+}
+
 np_code receive_begin(np_channel *c, int timeout_ms, np_error *error) {
     np_wait w = wait_of(timeout_ms);
-    np_code code = np_channel_receive_begin(c, &w, error);
-    while (code == NP_E_INTERRUPTED)
-        code = np_channel_receive_begin(c, &w, error);
+    np_code code = take_turn(c, &w, error);
     return code == NP_OK ? receive_steps(c, &w, error) : code;
 }
 
@@ -93,9 +124,7 @@ void expect_pattern(np_channel *c, size_t size, unsigned seed) {
 np_code receive_code(np_channel *c, int timeout_ms) {
     np_wait w = wait_of(timeout_ms);
     np_error error;
-    np_code code = np_channel_receive_begin(c, &w, &error);
-    while (code == NP_E_INTERRUPTED)
-        code = np_channel_receive_begin(c, &w, &error);
+    np_code code = take_turn(c, &w, &error);
     if (code != NP_OK)
         return code;
     code = receive_steps(c, &w, &error);
@@ -110,9 +139,7 @@ np_code receive_code(np_channel *c, int timeout_ms) {
 np_code poll_code(np_channel *c, int timeout_ms) {
     np_wait w = wait_of(timeout_ms);
     np_error error;
-    np_code code = np_channel_receive_begin(c, &w, &error);
-    while (code == NP_E_INTERRUPTED)
-        code = np_channel_receive_begin(c, &w, &error);
+    np_code code = take_turn(c, &w, &error);
     if (code != NP_OK)
         return code;
     do {

@@ -16,6 +16,11 @@ typedef struct ends {
 ends ends_new(void);
 void ends_free(ends e);
 
+/* A listening end, and where it is. */
+np_door *door_new(char address[NP_ADDRESS_MAX]);
+/* A channel to it, where that is expected; ends the test when something else comes. */
+np_channel *connect_to(const char *address, int timeout_ms, np_code expected);
+
 np_code send_message(np_channel *c, const void *data, size_t size, int timeout_ms);
 np_code send_pattern(np_channel *c, size_t size, unsigned seed, int timeout_ms);
 /* A step by step receive until something else than memory is wanted. */

@@ -374,3 +374,19 @@ np_host host_of(server *s) {
         .secrets = s->keys ? keyring_secrets(s->keys) : (np_secrets){0},
     };
 }
+
+static bool idle_enter(void *user, void *thread) {
+    (void)user, (void)thread;
+    return false;
+}
+
+static void idle_leave(void *user, void *thread) { (void)user, (void)thread; }
+
+static bool idle_deliver(void *user, void *thread, np_event *events, size_t count) {
+    (void)user, (void)thread, (void)events, (void)count;
+    return true;
+}
+
+np_host idle_host(void) {
+    return (np_host){.enter = idle_enter, .leave = idle_leave, .deliver = idle_deliver};
+}

@@ -90,6 +90,13 @@ void server_start(server *s) {
     REQUIRE_EQUAL(server_try_start(s, &error), NP_OK);
 }
 
+server *manager_start(void) {
+    server *m = server_new();
+    m->dials = true;
+    server_start(m);
+    return m;
+}
+
 void server_stop(server *s) {
     np_endpoint_stop_begin(s->endpoint);
     REQUIRE(np_endpoint_stop_wait(s->endpoint, server_token(s), -1));
@@ -214,6 +221,13 @@ void peer_trace(peer *p, char out[64]) {
     np_mutex_lock(&p->server->guard);
     memcpy(out, p->trace, sizeof p->trace);
     np_mutex_unlock(&p->server->guard);
+}
+
+void peer_expect_trace(peer *p, const char *expected) {
+    char found[64];
+    UNTIL_EQUAL(np_load32(&p->ended), 1);
+    peer_trace(p, found);
+    CHECK(strcmp(found, expected) == 0);
 }
 
 /* ---- what a host calls ------------------------------------------------- */

@@ -72,6 +72,8 @@ struct server {
 /* A server as the test's mode wants it, not started. */
 server *server_new(void);
 void server_start(server *s);
+/* A manager of clients, started. */
+server *manager_start(void);
 /* The same where it may fail, after which it can be tried again. */
 np_code server_try_start(server *s, np_error *error);
 /* Stops, waits, gives back and checks.  Clients need not have been closed. */
@@ -111,6 +113,8 @@ void peer_close(peer *p);
 np_error peer_error(peer *p);
 np_error peer_end(peer *p);         /* waits for DISCONNECTED */
 void peer_trace(peer *p, char out[64]);
+/* The events of one that was dialed, whose end is waited for. */
+void peer_expect_trace(peer *p, const char *expected);
 
 /* An event function: answers every message with itself. */
 void server_echo(peer *p, np_event *e);

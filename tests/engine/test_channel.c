@@ -250,31 +250,6 @@ static void what_was_sent_comes_before_the_end(void) {
 
 /* ---- doors ------------------------------------------------------------- */
 
-static np_door *door_new(char address[NP_ADDRESS_MAX]) {
-    char name[64];
-    np_config config;
-    np_error error;
-    np_door *door;
-    np_config_init(&config);
-    system_name(name, sizeof name);
-    REQUIRE_EQUAL(np_address(name, address, NP_ADDRESS_MAX, &error), NP_OK);
-    REQUIRE_EQUAL(np_door_open(&config, address, &door, &error), NP_OK);
-    return door;
-}
-
-static np_channel *connect_to(const char *address, int timeout_ms, np_code expected) {
-    np_channel_dial dial = {.address = address};
-    np_wait w = wait_of(timeout_ms);
-    np_channel *c = NULL;
-    np_error error;
-    np_code code;
-    do {
-        code = np_channel_connect(&dial, &w, &c, &error);
-    } while (code == NP_E_INTERRUPTED);
-    CHECK_EQUAL(code, expected);
-    return c;
-}
-
 static np_code accept_code(np_door *door, int timeout_ms, np_channel **out) {
     np_wait w = wait_of(timeout_ms);
     np_error error;

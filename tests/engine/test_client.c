@@ -15,21 +15,8 @@ static server *echo_new(void) {
     return s;
 }
 
-static server *manager_new(void) {
-    server *m = server_new();
-    m->dials = true;
-    server_start(m);
-    return m;
-}
-
-static void check_trace(peer *p, const char *expected) {
-    char found[64];
-    peer_trace(p, found);
-    CHECK(strcmp(found, expected) == 0);
-}
-
 static void a_client_talks_to_a_server(void) {
-    server *s = echo_new(), *m = manager_new();
+    server *s = echo_new(), *m = manager_start();
     peer *p = server_dial(m, s->name, 5000);
     CHECK(strcmp(np_connection_address(p->connection), server_address(s)) == 0);
     UNTIL(np_load32(&p->connected));
@@ -53,7 +40,7 @@ static void a_client_talks_to_a_server(void) {
 
 static void large_messages_pass_both_ways(void) {
     enum { SIZE = 3000000, COUNT = 5 };
-    server *s = echo_new(), *m = manager_new();
+    server *s = echo_new(), *m = manager_start();
     m->take_messages = true;
     peer *p = server_dial(m, s->name, 5000);
     UNTIL(np_load32(&p->connected));
@@ -66,19 +53,19 @@ static void large_messages_pass_both_ways(void) {
 }
 
 static void a_server_that_stops_ends_its_clients(void) {
-    server *s = echo_new(), *m = manager_new();
+    server *s = echo_new(), *m = manager_start();
     peer *p = server_dial(m, s->name, 5000);
     UNTIL(np_load32(&p->connected));
     server_peer(s, 0);
     server_end(s);
     UNTIL_EQUAL(np_load32(&p->ended), 1);
     CHECK_EQUAL(peer_end(p).code, NP_OK);
-    check_trace(p, "CDX");
+    peer_expect_trace(p, "CDX");
     server_end(m);
 }
 
 static void a_server_that_closes_at_once_harms_nobody(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char name[64], address[NP_ADDRESS_MAX];
     np_error error = {0};
     system_name(name, sizeof name);
@@ -97,7 +84,7 @@ static void a_server_that_closes_at_once_harms_nobody(void) {
 }
 
 static void a_write_before_it_is_open_is_refused(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char name[64];
     system_name(name, sizeof name);
     peer *p = server_dial(m, name, -1);
@@ -113,7 +100,7 @@ static void a_write_before_it_is_open_is_refused(void) {
 }
 
 static void only_what_is_connected_is_counted(void) {
-    server *s = echo_new(), *m = manager_new();
+    server *s = echo_new(), *m = manager_start();
     char name[64];
     np_stats stats;
     system_name(name, sizeof name);
@@ -131,7 +118,7 @@ static void only_what_is_connected_is_counted(void) {
 
 static void a_thousand_connections_of_one_manager(void) {
     enum { CLIENTS = 1000 };
-    server *s = echo_new(), *m = manager_new();
+    server *s = echo_new(), *m = manager_start();
     for (unsigned i = 0; i < CLIENTS; i++)
         server_dial(m, s->name, 60000);
     for (unsigned i = 0; i < CLIENTS; i++) {
@@ -165,7 +152,7 @@ static void dial_and_close(crew *w, unsigned number) {
 
 static void threads_may_connect_and_close_at_once(void) {
     enum { DIALERS = 4 };
-    server *s = echo_new(), *m = manager_new();
+    server *s = echo_new(), *m = manager_start();
     crew dialers;
     m->user = s;
     crew_start(&dialers, DIALERS, dial_and_close, m);

@@ -10,20 +10,6 @@
 
 #define SECOND INT64_C(1000000000)
 
-static server *manager_new(void) {
-    server *m = server_new();
-    m->dials = true;
-    server_start(m);
-    return m;
-}
-
-static void check_trace(peer *p, const char *expected) {
-    char found[64];
-    UNTIL_EQUAL(np_load32(&p->ended), 1);
-    peer_trace(p, found);
-    CHECK(strcmp(found, expected) == 0);
-}
-
 /* A server that is not the engine's, with room for one client. */
 static listener *listen_somewhere(char name[64]) {
     char address[NP_ADDRESS_MAX];
@@ -42,7 +28,7 @@ static void fill(server *m, const char *name) {
         UNTIL(np_load32(&p->connected) || np_load32(&p->ended));
         if (!np_load32(&p->ended))
             continue;
-        check_trace(p, "EX");
+        peer_expect_trace(p, "EX");
         CHECK_EQUAL(peer_error(p).code, NP_E_BUSY);
         CHECK_EQUAL(peer_error(p).limit, 0);
         return;
@@ -53,11 +39,11 @@ static void fill(server *m, const char *name) {
 /* ---- failures ---------------------------------------------------------- */
 
 static void a_name_that_nobody_serves_is_an_error_once(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char name[64];
     system_name(name, sizeof name);
     peer *p = server_dial(m, name, 0);
-    check_trace(p, "EX");
+    peer_expect_trace(p, "EX");
     np_error error = peer_error(p);
     CHECK_EQUAL(error.code, NP_E_NOT_FOUND);
     CHECK_EQUAL(error.activity, NP_DOING_CONNECT);
@@ -66,12 +52,12 @@ static void a_name_that_nobody_serves_is_an_error_once(void) {
 }
 
 static void the_wait_for_a_server_has_a_limit(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char name[64];
     system_name(name, sizeof name);
     int64_t begin = np_now();
     peer *p = server_dial(m, name, 120);
-    check_trace(p, "EX");
+    peer_expect_trace(p, "EX");
     CHECK(np_now() - begin >= 120000000);
     CHECK_EQUAL(peer_error(p).code, NP_E_NOT_FOUND);
     CHECK_EQUAL(peer_error(p).limit, 120);
@@ -79,13 +65,13 @@ static void the_wait_for_a_server_has_a_limit(void) {
 }
 
 static void the_wait_for_a_free_instance_has_a_limit(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char name[64];
     listener *l = listen_somewhere(name);
     fill(m, name);
     int64_t begin = np_now();
     peer *p = server_dial(m, name, 250);
-    check_trace(p, "EX");
+    peer_expect_trace(p, "EX");
     CHECK(np_now() - begin >= 250000000);
     CHECK_EQUAL(peer_error(p).code, NP_E_BUSY);
     CHECK_EQUAL(peer_error(p).limit, 250);
@@ -94,7 +80,7 @@ static void the_wait_for_a_free_instance_has_a_limit(void) {
 }
 
 static void names_that_cannot_be_are_refused_at_once(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char name[400];
     np_error error;
     CHECK(!server_try_dial(m, "", 0, &error));
@@ -108,7 +94,7 @@ static void names_that_cannot_be_are_refused_at_once(void) {
 }
 
 static void an_endpoint_that_stops_connects_no_more(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     np_error error;
     np_endpoint_stop_begin(m->endpoint);
     CHECK(!server_try_dial(m, m->name, 0, &error));
@@ -119,7 +105,7 @@ static void an_endpoint_that_stops_connects_no_more(void) {
 /* ---- patience ---------------------------------------------------------- */
 
 static void a_server_that_comes_late_is_waited_for(void) {
-    server *m = manager_new(), *s = server_new();
+    server *m = manager_start(), *s = server_new();
     s->on_event = server_echo;
     peer *limited = server_dial(m, s->name, 60000);
     peer *unlimited = server_dial(m, s->name, -1);
@@ -133,7 +119,7 @@ static void a_server_that_comes_late_is_waited_for(void) {
 }
 
 static void a_place_that_becomes_free_is_waited_for(void) {
-    server *m = manager_new(), *s = server_new();
+    server *m = manager_start(), *s = server_new();
     s->on_event = server_echo;
     s->config.max_instances = 1;
     server_start(s);
@@ -152,7 +138,7 @@ static void a_place_that_becomes_free_is_waited_for(void) {
 
 static void connecting_never_waits_for_a_server(void) {
     enum { DIALS = 100 };
-    server *m = manager_new();
+    server *m = manager_start();
     char name[64];
     listener *l = listen_somewhere(name);
     int64_t begin = np_now();
@@ -173,7 +159,7 @@ static void connecting_never_waits_for_a_server(void) {
 
 static void a_stop_cancels_what_is_pending(void) {
     enum { DIALS = 50 };
-    server *m = manager_new();
+    server *m = manager_start();
     char full[64], nobody[64];
     listener *l = listen_somewhere(full);
     system_name(nobody, sizeof nobody);
@@ -188,13 +174,13 @@ static void a_stop_cancels_what_is_pending(void) {
     server_stop(m);
     CHECK(np_now() - begin < SECOND);
     for (size_t i = before; i < before + 2 * DIALS; i++)
-        check_trace(server_peer(m, i), "X");
+        peer_expect_trace(server_peer(m, i), "X");
     server_release(m);
     listener_close(l);
 }
 
 static void a_close_cancels_what_is_pending(void) {
-    server *m = manager_new();
+    server *m = manager_start();
     char full[64], nobody[64];
     listener *l = listen_somewhere(full);
     system_name(nobody, sizeof nobody);
@@ -206,7 +192,7 @@ static void a_close_cancels_what_is_pending(void) {
         peer_close(p);
         CHECK(!np_connection_is_opening(p->connection));
         peer_close(p);
-        check_trace(p, "X");
+        peer_expect_trace(p, "X");
     }
     server_end(m);
     listener_close(l);
@@ -217,7 +203,7 @@ static void a_stop_may_come_at_any_moment(void) {
     server *s = server_new();
     server_start(s);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        server *m = manager_new();
+        server *m = manager_start();
         for (unsigned i = 0; i < DIALS; i++)
             server_dial(m, s->name, i % 2 ? 0 : -1);
         if (round % 4 == 3)
@@ -229,7 +215,7 @@ static void a_stop_may_come_at_any_moment(void) {
 
 static void a_close_may_come_at_any_moment(void) {
     enum { DIALS = 200 };
-    server *s = server_new(), *m = manager_new();
+    server *s = server_new(), *m = manager_start();
     server_start(s);
     for (unsigned i = 0; i < DIALS; i++) {
         peer *p = server_dial(m, s->name, 5000);

@@ -103,48 +103,57 @@ static void a_dial_finds_no_server(void) {
     caller_free(c);
 }
 
-static np_code fill(caller *c, const char *address, np_link *taken, unsigned *count) {
-    for (;;) {
-        np_dial_start(&c->dial, &c->port, &c->config, address, 0);
+/* Somebody else's, with no room for one more. */
+typedef struct full_listener {
+    char address[NP_ADDRESS_MAX];
+    listener *listener;
+    np_link taken[10];
+    unsigned count;
+} full_listener;
+
+static void fill(full_listener *f, caller *c) {
+    enum { MOST = sizeof f->taken / sizeof *f->taken };
+    somewhere(f->address);
+    f->listener = listener_open(f->address);
+    REQUIRE(f->listener != NULL);
+    for (f->count = 0;; f->count++) {
+        np_dial_start(&c->dial, &c->port, &c->config, f->address, 0);
         np_code code = result(c);
-        if (code != NP_OK || *count == 10)
-            return code;
-        taken[(*count)++] = c->dial.link;
+        if (code != NP_OK) {
+            CHECK_EQUAL(code, NP_E_BUSY);
+            break;
+        }
+        REQUIRE(f->count < MOST);
+        f->taken[f->count] = c->dial.link;
         np_link_none(&c->dial.link);
     }
+    CHECK(f->count > 0);
+}
+
+static void full_end(full_listener *f) {
+    while (f->count)
+        np_link_close(&f->taken[--f->count]);
+    listener_close(f->listener);
 }
 
 static void a_dial_finds_no_room(void) {
     caller *c = caller_new();
-    char address[NP_ADDRESS_MAX];
-    somewhere(address);
-    listener *l = listener_open(address);
-    REQUIRE(l != NULL);
-    np_link taken[10];
-    unsigned count = 0;
-    CHECK_EQUAL(fill(c, address, taken, &count), NP_E_BUSY);
-    CHECK(count > 0);
-    np_dial_start(&c->dial, &c->port, &c->config, address, 50 * MS);
+    full_listener full;
+    fill(&full, c);
+    np_dial_start(&c->dial, &c->port, &c->config, full.address, 50 * MS);
     CHECK_EQUAL(result(c), NP_E_BUSY);
-    while (count)
-        np_link_close(&taken[--count]);
-    listener_close(l);
+    full_end(&full);
     caller_free(c);
 }
 
 /* Where the system waits for room, the cancel ends that; else it comes too late. */
 static void a_cancelled_dial_completes_soon_and_once(void) {
     caller *c = caller_new();
-    char address[NP_ADDRESS_MAX];
-    somewhere(address);
-    listener *l = listener_open(address);
-    REQUIRE(l != NULL);
-    np_link taken[10];
-    unsigned count = 0;
-    CHECK_EQUAL(fill(c, address, taken, &count), NP_E_BUSY);
+    full_listener full;
+    fill(&full, c);
     for (unsigned i = 0; i < 20; i++) {
         int64_t begin = np_now();
-        np_dial_start(&c->dial, &c->port, &c->config, address, 10000 * MS);
+        np_dial_start(&c->dial, &c->port, &c->config, full.address, 10000 * MS);
         if (i % 2)
             system_sleep(2);
         np_dial_cancel(&c->dial);
@@ -153,9 +162,7 @@ static void a_cancelled_dial_completes_soon_and_once(void) {
         CHECK(code == NP_E_CANCELED || code == NP_E_BUSY);
         CHECK(np_now() - begin < 2000 * MS);
     }
-    while (count)
-        np_link_close(&taken[--count]);
-    listener_close(l);
+    full_end(&full);
     caller_free(c);
 }
 

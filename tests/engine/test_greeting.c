@@ -25,13 +25,18 @@ static uint32_t no_random(void *user) {
     return 0;
 }
 
-static server *fixture_start(fixture *f, event_function *on_event) {
+static server *fixture_new(fixture *f) {
     *f = (fixture){.keys = {.key = "secret"}, .theirs = {.key = "secret"}};
     f->source = (np_time_source){now_of, no_random, f};
     np_store64(&f->now, (uint64_t)SECOND);
     server *s = f->server = server_new();
     s->keys = &f->keys;
     s->config.time = &f->source;
+    return s;
+}
+
+static server *fixture_start(fixture *f, event_function *on_event) {
+    server *s = fixture_new(f);
     s->on_event = on_event;
     server_start(s);
     return s;
@@ -238,12 +243,8 @@ static void silent_clients_have_five_seconds(void) {
  * after its first tenth of a second. */
 static void the_oldest_makes_room(void) {
     enum { ROOM = 4 };
-    fixture f = {.keys = {.key = "secret"}, .theirs = {.key = "secret"}};
-    f.source = (np_time_source){now_of, no_random, &f};
-    np_store64(&f.now, (uint64_t)SECOND);
-    server *s = f.server = server_new();
-    s->keys = &f.keys;
-    s->config.time = &f.source;
+    fixture f;
+    server *s = fixture_new(&f);
     s->config.max_handshakes = ROOM;
     s->on_event = server_echo;
     server_start(s);
@@ -279,12 +280,8 @@ static void the_oldest_makes_room(void) {
 
 static void who_has_proved_the_key_makes_no_room(void) {
     enum { PROVED = 10 };
-    fixture f = {.keys = {.key = "secret"}, .theirs = {.key = "secret"}};
-    f.source = (np_time_source){now_of, no_random, &f};
-    np_store64(&f.now, (uint64_t)SECOND);
-    server *s = f.server = server_new();
-    s->keys = &f.keys;
-    s->config.time = &f.source;
+    fixture f;
+    server *s = fixture_new(&f);
     s->config.max_handshakes = 1;
     s->on_event = server_echo;
     server_start(s);

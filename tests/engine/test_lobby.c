@@ -8,18 +8,6 @@
 #include "system.h"
 #include "traffic.h"
 
-static np_door *door_new(char address[NP_ADDRESS_MAX]) {
-    char name[64];
-    np_config config;
-    np_error error;
-    np_door *door;
-    np_config_init(&config);
-    system_name(name, sizeof name);
-    REQUIRE_EQUAL(np_address(name, address, NP_ADDRESS_MAX, &error), NP_OK);
-    REQUIRE_EQUAL(np_door_open(&config, address, &door, &error), NP_OK);
-    return door;
-}
-
 /* A thread that accepts until the door is closed, and greets whom it lets in. */
 typedef struct porter {
     np_door *door;
@@ -77,19 +65,6 @@ static np_error error_of(porter *p) {
     return error;
 }
 
-static np_channel *connect_to(const char *address) {
-    np_channel_dial dial = {.address = address};
-    np_wait w = wait_of(TIMEOUT_MS);
-    np_channel *c = NULL;
-    np_error error;
-    np_code code;
-    do {
-        code = np_channel_connect(&dial, &w, &c, &error);
-    } while (code == NP_E_INTERRUPTED);
-    REQUIRE_EQUAL(code, NP_OK);
-    return c;
-}
-
 static np_code greet(np_channel *c, keyring *k, int timeout_ms, np_error *error) {
     np_secrets secrets = keyring_secrets(k);
     np_handshake h;
@@ -104,7 +79,7 @@ static np_code greet(np_channel *c, keyring *k, int timeout_ms, np_error *error)
 
 static void visit(const char *address) {
     keyring keys = {.key = "secret"};
-    np_channel *c = connect_to(address);
+    np_channel *c = connect_to(address, TIMEOUT_MS, NP_OK);
     np_error error;
     REQUIRE_EQUAL(greet(c, &keys, TIMEOUT_MS, &error), NP_OK);
     CHECK_EQUAL(receive_code(c, TIMEOUT_MS), NP_OK);
@@ -137,7 +112,7 @@ static void both_sides_are_told_of_a_wrong_key(void) {
     porter_start(&p, address);
     keyring wrong = {.key = "Secret"};
     for (unsigned i = 1; i <= 5; i++) {
-        np_channel *c = connect_to(address);
+        np_channel *c = connect_to(address, TIMEOUT_MS, NP_OK);
         np_error error;
         CHECK_EQUAL(greet(c, &wrong, TIMEOUT_MS, &error), NP_E_AUTH);
         CHECK_EQUAL(error.value, NP_AUTH_REJECTED);
@@ -282,7 +257,7 @@ static void a_server_that_says_nothing_is_not_waited_for_longer(void) {
     char address[NP_ADDRESS_MAX];
     keyring keys = {.key = "secret"};
     np_door *door = door_new(address);
-    np_channel *c = connect_to(address);
+    np_channel *c = connect_to(address, TIMEOUT_MS, NP_OK);
     np_error error;
     int64_t begin = np_now();
     CHECK_EQUAL(greet(c, &keys, 50, &error), NP_E_TIMEOUT);

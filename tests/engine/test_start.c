@@ -2,18 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host.h"
 #include "server.h"
 #include "suites.h"
 #include "system.h"
 
 static np_atomic_u32 released_count;
-
-static bool enter(void *user, void *thread) {
-    (void)user, (void)thread;
-    return false;
-}
-
-static void leave(void *user, void *thread) { (void)user, (void)thread; }
 
 static bool deliver(void *user, void *thread, np_event *events, size_t count) {
     (void)user, (void)thread, (void)events, (void)count;
@@ -31,7 +25,9 @@ static np_endpoint *endpoint_new(bool marshalled) {
     np_config config;
     np_config_init(&config);
     config.marshalled = marshalled;
-    np_host host = {.enter = enter, .leave = leave, .deliver = deliver, .released = count_release};
+    np_host host = idle_host();
+    host.deliver = deliver;
+    host.released = count_release;
     np_endpoint *ep = NULL;
     np_error error;
     np_store32(&released_count, 0);

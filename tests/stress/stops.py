@@ -92,8 +92,8 @@ class Tally:
     def on_disconnected(self, conn):
         self.ended[id(conn)] += 1
 
-    def server(self, name, free):
-        return npipes.Server(
+    def server(self, name, free, kind=npipes.Server):
+        return kind(
             name,
             free_threading_events=free,
             threads=2,
@@ -171,16 +171,7 @@ def by_del(name, free):
             if random.random() < 0.5:
                 self.stop()
 
-    server = Server(
-        name,
-        free_threading_events=free,
-        threads=2,
-        on_connected=tally.on_connected,
-        on_message=tally.on_message,
-        on_sent=tally.on_sent,
-        on_error=tally.on_error,
-        on_disconnected=tally.on_disconnected,
-    )
+    server = tally.server(name, free, Server)
     server.start()
     if free:
         assert tally.served.wait(TIMEOUT)

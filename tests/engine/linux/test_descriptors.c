@@ -3,21 +3,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "host.h"
 #include "linux_suites.h"
 #include "server.h"
 #include "system.h"
-
-static bool enter(void *user, void *thread) {
-    (void)user, (void)thread;
-    return false;
-}
-
-static void leave(void *user, void *thread) { (void)user, (void)thread; }
-
-static bool deliver(void *user, void *thread, np_event *events, size_t count) {
-    (void)user, (void)thread, (void)events, (void)count;
-    return true;
-}
 
 enum { DESCRIPTORS = 400 };
 
@@ -79,7 +68,7 @@ static void a_start_without_descriptors_fails_cleanly(void) {
     np_code code = NP_E_SYSTEM;
     unsigned failures = 0;
     while (code != NP_OK && h.count > DESCRIPTORS / 2) {
-        np_host host = {.enter = enter, .leave = leave, .deliver = deliver};
+        np_host host = idle_host();
         np_endpoint *ep = NULL;
         np_error error = {0};
         code = np_endpoint_new(&s->config, &host, &ep, &error);

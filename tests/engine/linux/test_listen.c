@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "crew.h"
+#include "host.h"
 #include "linux_suites.h"
 #include "server.h"
 #include "system.h"
@@ -266,24 +267,12 @@ typedef struct starter {
     np_code code;
 } starter;
 
-static bool enter(void *user, void *thread) {
-    (void)user, (void)thread;
-    return false;
-}
-
-static void leave(void *user, void *thread) { (void)user, (void)thread; }
-
-static bool deliver(void *user, void *thread, np_event *events, size_t count) {
-    (void)user, (void)thread, (void)events, (void)count;
-    return true;
-}
-
 static void start(crew *w, unsigned number) {
     starter *x = (starter *)w->with + number;
     np_config config;
     np_error error;
     np_config_init(&config);
-    np_host host = {.enter = enter, .leave = leave, .deliver = deliver};
+    np_host host = idle_host();
     CHECK_EQUAL(np_endpoint_new(&config, &host, &x->endpoint, &error), NP_OK);
     x->code = np_endpoint_listen(x->endpoint, x->name, &error);
 }
