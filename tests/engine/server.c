@@ -217,6 +217,16 @@ np_error peer_end(peer *p) {
     return locked_error(p->server, &p->end);
 }
 
+uint64_t peer_settled_messages(peer *p) {
+    uint64_t before, now = np_load64(&p->messages);
+    do {
+        before = now;
+        system_sleep(100);
+        now = np_load64(&p->messages);
+    } while (now != before);
+    return now;
+}
+
 void peer_trace(peer *p, char out[64]) {
     np_mutex_lock(&p->server->guard);
     memcpy(out, p->trace, sizeof p->trace);

@@ -112,6 +112,8 @@ np_code peer_read(peer *p, cookie *c);
 void peer_close(peer *p);
 np_error peer_error(peer *p);
 np_error peer_end(peer *p);         /* waits for DISCONNECTED */
+/* The number of messages, when it has not changed for a while. */
+uint64_t peer_settled_messages(peer *p);
 void peer_trace(peer *p, char out[64]);
 /* The events of one that was dialed, whose end is waited for. */
 void peer_expect_trace(peer *p, const char *expected);

@@ -83,17 +83,6 @@ static void messages_beyond_the_size_limit_end_their_connection(void) {
 
 /* ---- a peer that sends and never reads --------------------------------- */
 
-/* The number of messages, when it has not changed for a while. */
-static uint64_t settled_messages(peer *p) {
-    uint64_t before, now = np_load64(&p->messages);
-    do {
-        before = now;
-        system_sleep(100);
-        now = np_load64(&p->messages);
-    } while (now != before);
-    return now;
-}
-
 static void a_peer_that_never_reads_stalls_itself_only(void) {
     enum { SIZE = 4000, COUNT = 2000 };
     server *s = server_new();
@@ -105,7 +94,7 @@ static void a_peer_that_never_reads_stalls_itself_only(void) {
     sender x;
     sender_start(&x, c, SIZE, 0, COUNT);
     UNTIL(np_connection_pending(p->connection) > 256 * KIB);
-    uint64_t got = settled_messages(p);
+    uint64_t got = peer_settled_messages(p);
     CHECK(got < COUNT);
     CHECK(np_connection_pending(p->connection) < 2 * MIB);
     client *other = server_client(s);
