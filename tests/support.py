@@ -81,6 +81,13 @@ class Log:
             self.entries.append(entry)
             self._changed.notify_all()
 
+    def clear(self):
+        """Forgets all of them, and tells how many that were."""
+        with self._changed:
+            count = len(self.entries)
+            self.entries.clear()
+            return count
+
     def handler(self, name):
         return lambda *args: self.add(name, *args)
 
@@ -359,6 +366,32 @@ def interrupted_after(delay):
         yield
     finally:
         timer.join(TIMEOUT)
+
+
+def interrupted(call, begun=None):
+    """Ctrl-C ends call(), which waits.  It comes when begun() is true, else after a moment; and never outside of this,
+    where it would end all tests."""
+    entered, returned = threading.Event(), False
+
+    def interrupt():
+        entered.wait(TIMEOUT)
+        if begun:
+            eventually(begun)
+        else:
+            time.sleep(0.1)
+        interrupt_main_thread()
+
+    thread = in_thread(interrupt)
+    try:
+        try:
+            entered.set()
+            call()
+            returned = True
+        finally:
+            finish(thread)
+    except KeyboardInterrupt:
+        finish(thread)
+    assert not returned, "nothing was interrupted"
 
 
 class Outcome:

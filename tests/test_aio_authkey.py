@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 from aio_support import echo, in_thread, until
-from support import Client
+from support import TIMEOUT, Client
 
 import npipes
 import npipes.aio
@@ -59,13 +59,15 @@ def test_a_wrong_key_is_an_error_for_both_and_for_nobody_else(loops, pipe_name):
 
 def test_a_silent_client_is_no_connection_and_delays_nobody(loops, pipe_name):
     async def main():
-        async with npipes.aio.serve(echo, pipe_name, authkey=KEY) as server:
+        refused = []
+        options = {"authkey": KEY, "on_error": lambda conn, error: refused.append(error)}
+        async with npipes.aio.serve(echo, pipe_name, **options) as server:
             silent = await in_thread(Client, server.address)
             with contextlib.closing(silent):
-                async with asyncio.timeout(3):
-                    async with npipes.aio.connect(pipe_name, authkey=KEY) as conn:
-                        assert await conn.call(b"x") == b"x"
-                        assert len(server.connections) == 1
+                async with npipes.aio.connect(pipe_name, authkey=KEY, timeout=TIMEOUT) as conn:
+                    assert await conn.call(b"x") == b"x"
+                    assert len(server.connections) == 1
+                    assert not refused  # the silent one could still speak
 
     loops.run(main)
 

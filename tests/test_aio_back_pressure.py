@@ -1,11 +1,10 @@
 """npipes.aio: who is slow slows its peer, and nobody else."""
 
 import asyncio
-import time
 
 import pytest
 from aio_support import echo, in_thread, until
-from support import WINDOWS, Client, resident_bytes
+from support import TIMEOUT, WINDOWS, Client, resident_bytes
 
 import npipes
 import npipes.aio
@@ -33,11 +32,11 @@ def test_a_slow_handler_stops_its_peers_sends(loops, pipe_name):
                     sent += 1
 
             feeding = asyncio.create_task(feed())
-            await asyncio.sleep(0.3)
-            stalled = sent
-            assert stalled < 100, "40 MB are on their way to somebody who reads nothing"
-            await asyncio.sleep(0.2)
-            assert sent == stalled
+            before = -1
+            while sent != before:  # until it stands
+                before = sent
+                await asyncio.sleep(0.2)
+            assert sent < 100, "40 MB are on their way to somebody who reads nothing"
             go_on.set()
             await feeding
             await until(lambda: len(received) == 400)
@@ -81,7 +80,7 @@ def test_a_slow_reader_makes_send_wait_and_delays_nobody_else(loops, pipe_name):
                     done, _ = await asyncio.wait([task], timeout=0.2)
                     if not done:
                         blocked.set()
-                        assert MIB < conn.pending_bytes < 2 * MIB
+                        assert MIB // 4 < conn.pending_bytes < 2 * MIB
                     await task
         else:
             await echo(conn)
@@ -93,10 +92,9 @@ def test_a_slow_reader_makes_send_wait_and_delays_nobody_else(loops, pipe_name):
             await asyncio.wait_for(blocked.wait(), 20)
             async with npipes.aio.connect(pipe_name) as other:
                 await other.send(b"hello")
-                begin = time.perf_counter()
-                for _ in range(loops.scaled(200)):
-                    assert await other.call(b"x") == b"x"
-                assert time.perf_counter() - begin < 5
+                async with asyncio.timeout(TIMEOUT):  # the slow one never reads
+                    for _ in range(loops.scaled(200)):
+                        assert await other.call(b"x") == b"x"
             slow.close()
             await until(lambda: not server.connections)
 
@@ -155,7 +153,7 @@ def test_without_a_high_water_mark_send_never_waits(loops, pipe_name):
         async with npipes.aio.serve(handler, pipe_name) as server:
             conn = await npipes.aio.connect(pipe_name, write_high_water=None)
             for _ in range(30):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(TIMEOUT):
                     await conn.send(bytes(MIB))
             assert conn.pending_bytes > 20 * MIB
             await server.close(0.0)

@@ -296,8 +296,7 @@ def test_who_waits_for_the_end_only_sees_the_peer_leave(loops, pipe_name):
             for count in (1, 2):
                 async with npipes.aio.connect(pipe_name):
                     await until(lambda: server.connections)
-                async with asyncio.timeout(3):
-                    await until(lambda: len(ended) == count)
+                await until(lambda: len(ended) == count)
 
     loops.run(main)
     assert ended == [None, None]

@@ -88,7 +88,7 @@ def test_a_server_without_room_is_busy(manager, log, pipe_name):
 
 def test_connect_never_waits_for_a_server(manager, pipe_name):
     with silent_server(npipes.address(pipe_name)):
-        assert seconds(lambda: [manager.connect(pipe_name, timeout=None) for _ in range(50)]) < 1
+        assert seconds(lambda: [manager.connect(pipe_name, timeout=None) for _ in range(50)]) < 5
 
 
 def test_a_place_that_becomes_free_is_taken(serve, manager, log, pipe_name):

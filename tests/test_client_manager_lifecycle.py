@@ -37,7 +37,7 @@ def test_stop_cancels_what_is_pending(free, new_name):
         time.sleep(0.02)
         pending = [conn for conn in conns if conn.is_opening]
         assert len(pending) > 90
-        assert seconds(manager.stop) < 1
+        assert seconds(manager.stop) < 5
         assert not any(conn.is_opening or conn.is_connected or conn.error for conn in conns)
         assert len(log.of("on_error")) == errors
 

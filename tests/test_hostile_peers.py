@@ -227,22 +227,25 @@ def test_ten_thousand_that_connect_and_vanish_leave_nothing(pipe_name, stack, ki
                 elif i % 3 == 2:
                     peer.sendall(frame(b"no answer wanted"))
 
-    vanish(100)
-    assert eventually(lambda: end.open_count() == 0)
+    for _ in range(3):
+        vanish(100)
+        assert eventually(lambda: end.open_count() == 0)
+        end.forget_errors()
     descriptors, memory = descriptor_count(), resident_bytes()
 
     @contextlib.contextmanager
     def vanishing():
         vanish(250)
         yield
+        end.forget_errors()
 
-    assert_keeps_its_round_trips(end.exchange, vanishing, each=40)
+    assert_keeps_its_round_trips(end.exchange, vanishing)
     assert eventually(lambda: end.open_count() == 0)
     assert end.exchange(b"still here") == b"still here"
     if kind is ServerEnd:
-        assert end.server.stats.connections_total >= 10_101
+        assert end.server.stats.connections_total >= 10_301
     assert eventually(lambda: descriptor_count() <= descriptors)
-    assert resident_bytes() - memory < 16 << 20
+    assert resident_bytes() - memory < 6 << 20
 
 
 def _accept_all(listener, stop):

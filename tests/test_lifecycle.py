@@ -1,6 +1,5 @@
 """Starting, stopping, and starting again."""
 
-import signal
 import threading
 import time
 
@@ -13,6 +12,7 @@ from support import (
     eventually,
     finish,
     in_thread,
+    interrupted,
     needs_names_of_ones_own,
     running,
     thread_count,
@@ -165,11 +165,7 @@ def test_ctrl_c_ends_a_stop_that_waits_for_a_handler(pipe_name):
     with Client(server) as client:
         client.send(b"x")
         assert inside.wait(TIMEOUT)
-        timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            server.stop()
-        timer.join(TIMEOUT)
+        interrupted(server.stop)
         leave.set()
         server.stop()
         assert client.has_ended()

@@ -29,7 +29,7 @@ from pickle import (
 
 import pytest
 from pickles import call, data, get, list_of, name, number, put, refused, text, whole
-from support import linux_only, run_python
+from support import interrupted, linux_only, run_python
 
 import npipes
 
@@ -243,15 +243,13 @@ def test_many_fractions_take_their_time_and_no_more():
 
 
 def test_a_large_payload_can_be_interrupted():
-    import _thread
-
     payload = whole(list_of(*[number(1) + POP] * 4_000_000))
-    timer = threading.Timer(0.05, _thread.interrupt_main)
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
+
+    def read():
         while True:
             npipes.loads(payload)
-    timer.join()
+
+    interrupted(read)
 
 
 @linux_only

@@ -8,6 +8,7 @@ from support import (
     TIMEOUT,
     Client,
     Log,
+    interrupted,
     linux_only,
     python_process,
     seconds,
@@ -87,11 +88,7 @@ def test_a_signal_raised_in_another_thread_reaches_a_handler_of_run(server):
 
 @windows_only
 def test_ctrl_c_wakes_run_on_windows(server):
-    thread = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        server.run(timeout=TIMEOUT)
-    thread.join(TIMEOUT)
+    interrupted(lambda: server.run(timeout=TIMEOUT))
     assert server.is_running
 
 
