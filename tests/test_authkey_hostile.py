@@ -305,7 +305,7 @@ def test_one_client_does_not_answer_for_another(victim, manage):
             manager.connect(listener.address)
             manager.connect(listener.address)
         else:
-            victims = [Outcome(npipes.connect, listener.address, authkey=KEY, timeout=1) for _ in range(2)]
+            victims = [Outcome(npipes.connect, listener.address, authkey=KEY, timeout=3) for _ in range(2)]
         served.get()
         if victim == "manager":
             errors = [str(error) for (error,) in log.wait("error", 1)]

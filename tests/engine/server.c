@@ -286,6 +286,13 @@ np_code peer_write_buffer(peer *p, np_buffer *b, cookie *c) {
     return peer_write_many(p, &m, 1, c);
 }
 
+np_code peer_write_held(peer *p, size_t size, unsigned seed, cookie *c) {
+    np_buffer *b = server_buffer(p->server, size, seed);
+    np_code code = peer_write_buffer(p, b, c);
+    server_drop(p->server, b);
+    return code;
+}
+
 np_code peer_write_pattern(peer *p, size_t size, unsigned seed, cookie *c) {
     uint8_t *data = pattern_new(size, seed);
     np_code code = peer_write(p, data, size, c);

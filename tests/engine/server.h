@@ -107,6 +107,8 @@ void server_drop(server *s, np_buffer *b);
 np_code peer_write(peer *p, const void *data, size_t size, cookie *c);
 np_code peer_write_many(peer *p, const np_message *messages, size_t count, cookie *c);
 np_code peer_write_buffer(peer *p, np_buffer *b, cookie *c);
+/* Such a buffer, which is dropped as soon as it is written. */
+np_code peer_write_held(peer *p, size_t size, unsigned seed, cookie *c);
 np_code peer_write_pattern(peer *p, size_t size, unsigned seed, cookie *c);
 np_code peer_read(peer *p, cookie *c);
 void peer_close(peer *p);

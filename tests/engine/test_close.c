@@ -83,11 +83,8 @@ static void writes_before_a_close_are_all_delivered(void) {
     server_start(s);
     client *c = server_client(s);
     peer *p = server_peer(s, 0);
-    for (unsigned i = 0; i < COUNT; i++) {
-        np_buffer *b = server_buffer(s, sizes[i], i);
-        CHECK_EQUAL(peer_write_buffer(p, b, server_cookie(s)), NP_OK);
-        server_drop(s, b);
-    }
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK_EQUAL(peer_write_held(p, sizes[i], i, server_cookie(s)), NP_OK);
     peer_close(p);
     CHECK(!np_connection_is_open(p->connection));
     CHECK_EQUAL(peer_write(p, "late", 4, NULL), NP_E_CLOSED);
@@ -163,9 +160,7 @@ static void a_stop_does_not_linger(void) {
     client *c = server_client(s);
     peer *p = server_peer(s, 0);
     cookie *lost = server_cookie(s);
-    np_buffer *b = server_buffer(s, 8 * MIB, 1);
-    CHECK_EQUAL(peer_write_buffer(p, b, lost), NP_OK);
-    server_drop(s, b);
+    CHECK_EQUAL(peer_write_held(p, 8 * MIB, 1, lost), NP_OK);
     peer_close(p);
     system_sleep(50);
     CHECK_EQUAL(np_load32(&p->disconnected), 0);
@@ -213,10 +208,8 @@ static void a_close_lingers_for_its_time_only(void) {
     client *c = server_client(s);
     peer *p = server_peer(s, 0);
     cookie *lost = server_cookie(s);
-    np_buffer *b = server_buffer(s, 8 * MIB, 1);
     int64_t begin = np_now();
-    CHECK_EQUAL(peer_write_buffer(p, b, lost), NP_OK);
-    server_drop(s, b);
+    CHECK_EQUAL(peer_write_held(p, 8 * MIB, 1, lost), NP_OK);
     peer_close(p);
     np_error end = peer_end(p);
     int64_t took = np_now() - begin;

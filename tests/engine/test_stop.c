@@ -206,9 +206,7 @@ static void write_until_closed(crew *w, unsigned number) {
     server *s = w->with;
     np_code code = NP_OK;
     for (unsigned i = 0; code != NP_E_CLOSED; i++) {
-        np_buffer *buffer = server_buffer(s, 1000, i);
-        code = peer_write_buffer(server_peer(s, i % 2), buffer, server_cookie(s));
-        server_drop(s, buffer);
+        code = peer_write_held(server_peer(s, i % 2), 1000, i, server_cookie(s));
         CHECK(code == NP_OK || code == NP_E_CLOSED || code == NP_E_FULL);
         if (i % 100 == 99)
             system_sleep(1);

@@ -95,11 +95,9 @@ static void write_one(mixer *x) {
 
 static void write_held(mixer *x) {
     peer *p = any_peer(x, at(x->mix, any_index(x)));
-    if (!p)
-        return;
-    np_buffer *b = server_buffer(p->server, any_size(x), next(x, 1000));
-    check_write(&x->mix->writes, peer_write_buffer(p, b, server_cookie(p->server)));
-    server_drop(p->server, b);
+    if (p)
+        check_write(&x->mix->writes,
+                    peer_write_held(p, any_size(x), next(x, 1000), server_cookie(p->server)));
 }
 
 static void write_several(mixer *x) {
