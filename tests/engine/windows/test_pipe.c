@@ -182,6 +182,30 @@ static void a_full_pool_is_busy(void) {
     server_end(s);
 }
 
+static void close_soon(void *handle) {
+    Sleep(100);
+    CloseHandle((HANDLE)handle);
+}
+
+/* Windows keeps the name while the client has its end; Wine does not. */
+static void a_name_is_free_when_the_clients_of_the_server_before_have_left(void) {
+    server *before = server_new(), *after = server_new();
+    np_thread thread;
+    server_start(before);
+    wchar_t path[512];
+    path_of(before, path);
+    HANDLE last = CreateFileW(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
+    REQUIRE(last != INVALID_HANDLE_VALUE);
+    server_peer(before, 0);
+    strcpy(after->name, before->name);
+    server_end(before);
+    REQUIRE_EQUAL(np_thread_start(&thread, close_soon, last), 0);
+    server_start(after);
+    np_thread_join(thread);
+    client_close(server_client(after));
+    server_end(after);
+}
+
 /* ---- clients that know pipes only -------------------------------------- */
 
 static void a_call_is_a_connection_for_one_message(void) {
@@ -286,6 +310,8 @@ static const test pipe_tests[] = {
     {"pipes are of the mode asked for", pipes_are_of_the_mode_asked_for, MODE_FREE},
     {"an instance always waits", an_instance_always_waits, EVERY_MODE},
     {"a full pool is busy", a_full_pool_is_busy, EVERY_MODE},
+    {"a name is free when the clients of the server before have left",
+     a_name_is_free_when_the_clients_of_the_server_before_have_left, MODE_FREE},
     {"a call is a connection for one message", a_call_is_a_connection_for_one_message, EVERY_MODE},
     {"a transaction is a message and its answer", a_transaction_is_a_message_and_its_answer,
      EVERY_MODE},
