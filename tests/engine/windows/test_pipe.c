@@ -36,6 +36,10 @@ static void names_are_leaves_or_pipe_paths(void) {
     CHECK_EQUAL(address_code("\\\\.\\pipe\\", out, &error), NP_E_NAME_EMPTY);
     CHECK_EQUAL(address_code("\\\\.\\pipe\\..\\x", out, &error), NP_E_NAME_CHAR);
     CHECK_EQUAL(address_code("\\\\.\\mailslot\\x", out, &error), NP_E_NAME_CHAR);
+    static const char *const nothing[] = {".", "..", " ", ". .", "\\\\.\\pipe\\.."};
+    for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++)
+        CHECK_EQUAL(address_code(nothing[i], out, &error), NP_E_NAME_CHAR);
+    CHECK_EQUAL(address_code("..demo. .", out, &error), NP_OK);
     memset(name, 'x', sizeof name);
     name[247] = '\0';
     CHECK_EQUAL(address_code(name, out, &error), NP_OK);
