@@ -63,7 +63,7 @@ static PyObject *system_message(DWORD os) {
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {
     PyObject *message = text ? PyUnicode_FromString(text) : system_message((DWORD)os);
     /* OSError(errno, text, filename, winerror): errno follows from winerror. */
-    return message ? PyObject_CallFunction(type, "iNOi", 0, message, filename ? filename : Py_None,
-                                           os)
-                   : NULL;
+    return message
+               ? PyObject_CallFunction(type, "iNOi", 0, message, filename ? filename : Py_None, os)
+               : NULL;
 }
