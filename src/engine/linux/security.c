@@ -1,5 +1,6 @@
 /* Who may connect, and who did. */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -10,22 +11,33 @@
 
 #include "linux.h"
 
-np_code np_directory_prepare(const char *path, np_error *error) {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return np_system_error(error, errno);
-    struct stat st;
-    if (lstat(path, &st) != 0)
-        return np_system_error(error, errno);
-    error->value = st.st_mode & 07777;
-    error->limit = st.st_uid;
+static np_code check_directory(const struct stat *st, np_error *error) {
+    error->value = st->st_mode & 07777;
+    error->limit = st->st_uid;
     error->os = 0;
-    if (!S_ISDIR(st.st_mode))
+    if (!S_ISDIR(st->st_mode))
         error->os = ENOTDIR;
-    else if (st.st_uid != geteuid())
+    else if (st->st_uid != geteuid())
         error->os = EPERM;
-    else if (st.st_mode & 077)
+    else if (st->st_mode & 077)
         error->os = EACCES;
     return error->os ? NP_E_DIRECTORY : NP_OK;
+}
+
+/* What is opened is checked itself: it may be another one by then. */
+np_code np_directory_prepare(const char *path, int *fd, np_error *error) {
+    struct stat st;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return np_system_error(error, errno);
+    if (lstat(path, &st) != 0)
+        return np_system_error(error, errno);
+    np_code code = check_directory(&st, error);
+    if (code != NP_OK)
+        return code;
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd < 0 || fstat(*fd, &st) != 0)
+        return np_system_error(error, errno);
+    return check_directory(&st, error);
 }
 
 bool np_access_allows(const np_config *config, const char *address, uid_t uid) {
