@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "linux.h"
+#include "wire.h"
 
 static np_code check_directory(const struct stat *st, np_error *error) {
     error->value = st->st_mode & 07777;
@@ -91,9 +92,19 @@ void np_link_peer(const np_link *link, np_peer *out) {
     *out = (np_peer){.pid = link->pid ? link->pid : -1, .uid = link->uid, .gid = link->gid};
 }
 
+void np_wire_peer(const np_wire *wire, np_peer *out) {
+    struct ucred cred;
+    socklen_t size = sizeof cred;
+    *out = (np_peer){.pid = -1, .uid = -1, .gid = -1};
+    if (getsockopt(wire->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0)
+        *out = (np_peer){.pid = cred.pid ? cred.pid : -1, .uid = cred.uid, .gid = cred.gid};
+}
+
 void np_peer_look_up(np_peer *peer) {
     struct passwd entry, *found = NULL;
     char text[4096];
+    if (peer->uid < 0)
+        return;
     if (getpwuid_r((uid_t)peer->uid, &entry, text, sizeof text, &found) == 0 && found)
         snprintf(peer->user, sizeof peer->user, "%s", found->pw_name);
 }
