@@ -1,7 +1,7 @@
 /* Engine errors become exceptions here, and only here. */
-#include <errno.h>
-
 #include "state.h"
+
+#include "errnos.h"
 
 const char *errors_activity(np_activity activity) {
     switch (activity) {

@@ -5,6 +5,7 @@
 #define NP_ATOMIC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -39,18 +40,23 @@ static inline uint32_t np_or32(np_atomic_u32 *a, uint32_t x) {
 static inline bool np_cas32(np_atomic_u32 *a, uint32_t expected, uint32_t x) {
     return _InterlockedCompareExchange(&a->v, (long)x, (long)expected) == (long)expected;
 }
+/* Of the 64-bit intrinsics x86 has the comparing one only. */
 static inline uint64_t np_load64(const np_atomic_u64 *a) {
     return (uint64_t)_InterlockedCompareExchange64((volatile long long *)&a->v, 0, 0);
 }
 static inline void np_store64(np_atomic_u64 *a, uint64_t x) {
-    _InterlockedExchange64(&a->v, (long long)x);
+    long long was = a->v, found;
+    while ((found = _InterlockedCompareExchange64(&a->v, (long long)x, was)) != was)
+        was = found;
 }
 static inline uint64_t np_add64(np_atomic_u64 *a, uint64_t x) {
-    return (uint64_t)_InterlockedExchangeAdd64(&a->v, (long long)x);
+    long long was = a->v, found;
+    while ((found = _InterlockedCompareExchange64(&a->v, (long long)((uint64_t)was + x), was))
+           != was)
+        was = found;
+    return (uint64_t)was;
 }
-static inline uint64_t np_add64_relaxed(np_atomic_u64 *a, uint64_t x) {
-    return (uint64_t)_InterlockedExchangeAdd64(&a->v, (long long)x);
-}
+static inline uint64_t np_add64_relaxed(np_atomic_u64 *a, uint64_t x) { return np_add64(a, x); }
 static inline void *np_load_ptr(const np_atomic_ptr *a) {
     return _InterlockedCompareExchangePointer((void *volatile *)&a->v, NULL, NULL);
 }

@@ -50,16 +50,20 @@ intptr_t host_interrupt(void) {
     return (intptr_t)event;
 }
 
+/* Wide: the system speaks the user's language, and not UTF-8. */
+static PyObject *system_message(DWORD os) {
+    wchar_t text[512];
+    DWORD n = FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, os,
+                             0, text, sizeof text / sizeof *text, NULL);
+    while (n && (text[n - 1] == L'\n' || text[n - 1] == L'\r' || text[n - 1] == L'.'))
+        n--;
+    return n ? PyUnicode_FromWideChar(text, (Py_ssize_t)n) : PyUnicode_FromString("unknown error");
+}
+
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {
-    char message[512];
-    if (!text) {
-        DWORD n = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL,
-                                 (DWORD)os, 0, message, sizeof message, NULL);
-        while (n && (message[n - 1] == '\n' || message[n - 1] == '\r' || message[n - 1] == '.'))
-            n--;
-        message[n] = '\0';
-        text = n ? message : "unknown error";
-    }
+    PyObject *message = text ? PyUnicode_FromString(text) : system_message((DWORD)os);
     /* OSError(errno, text, filename, winerror): errno follows from winerror. */
-    return PyObject_CallFunction(type, "isOi", 0, text, filename ? filename : Py_None, os);
+    return message
+               ? PyObject_CallFunction(type, "iNOi", 0, message, filename ? filename : Py_None, os)
+               : NULL;
 }

@@ -21,9 +21,15 @@ static const wchar_t *leaf_of(const wchar_t *name) {
 /* A slash is a backslash to the system. */
 static bool is_allowed(wchar_t c) { return c >= 0x20 && c != 0x7f && c != L'\\' && c != L'/'; }
 
+/* Dots and spaces at the end are nothing to the system: such a leaf would be the
+ * directory of all pipes. */
+static bool has_only_dots(const wchar_t *leaf) { return !leaf[wcsspn(leaf, L". ")]; }
+
 static np_code check_leaf(const wchar_t *leaf, np_error *error) {
     if (!*leaf)
         return np_error_set(error, NP_E_NAME_EMPTY, 0, 0, 0);
+    if (has_only_dots(leaf))
+        return np_error_set(error, NP_E_NAME_CHAR, 0, *leaf, 0);
     for (; *leaf; leaf++)
         if (!is_allowed(*leaf))
             return np_error_set(error, NP_E_NAME_CHAR, 0, *leaf, 0);

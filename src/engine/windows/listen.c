@@ -7,6 +7,10 @@
  * says "connected already" or "came and left", and both are clients.  The one
  * that left may have sent something, which is read like any other's.
  *
+ * An instance goes when both of its ends are closed.  So a client of a server that
+ * has stopped keeps the name from the next one until it has closed its end, and
+ * the system says that access is denied, as it does of a name that is served.
+ *
  * Lock order: the listener's lock, then the port's. */
 #include "listen.h"
 
@@ -18,7 +22,9 @@
 
 _Static_assert(offsetof(np_instance, operation) == 0, "an operation is cast to its instance");
 
-enum { QUOTA = 64 << 10 };
+enum { QUOTA = 64 << 10, LEAVING_MS = 10 };
+/* What clients of a server before have to notice that it has stopped. */
+#define LEAVE_NS INT64_C(500000000)
 
 np_pipe_flags np_listener_flags(bool byte_mode, bool first) {
     np_pipe_flags flags = {PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED,
@@ -42,6 +48,16 @@ HANDLE np_listener_create(const np_listener *listener, bool first, DWORD *os) {
     return NULL;
 }
 
+/* Where an instance waits for clients, somebody serves the name. */
+static HANDLE create_first(const np_listener *listener, DWORD *os) {
+    int64_t end = np_now() + LEAVE_NS;
+    HANDLE handle;
+    while (!(handle = np_listener_create(listener, true, os)) && *os == ERROR_ACCESS_DENIED
+           && np_now() < end && !WaitNamedPipeW(listener->path, NMPWAIT_NOWAIT))
+        Sleep(LEAVING_MS);
+    return handle;
+}
+
 np_code np_listener_open(np_listener *listener, const np_config *config, const char *address,
                          np_error *error) {
     *listener = (np_listener){.byte_mode = config->byte_mode};
@@ -56,7 +72,7 @@ np_code np_listener_open(np_listener *listener, const np_config *config, const c
     if (code != NP_OK)
         return code;
     DWORD os = 0;
-    listener->spare = np_listener_create(listener, true, &os);
+    listener->spare = create_first(listener, &os);
     if (listener->spare)
         return NP_OK;
     LocalFree(listener->descriptor);

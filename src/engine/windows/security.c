@@ -11,8 +11,10 @@
 #include "wire.h"
 
 /* Protected (P): nothing is inherited.  Full access for SYSTEM and this user,
- * who make the instances. */
-#define OWNERS L"D:P(A;;FA;;;SY)(A;;FA;;;%ls)"
+ * who make the instances.  The owner is named (O), as that of what an elevated
+ * process makes would be the administrators: a client that insists on a server of
+ * its user, and is not elevated, must find the user. */
+#define OWNERS L"O:%lsD:P(A;;FA;;;SY)(A;;FA;;;%ls)"
 /* Everyone reads and writes: FILE_GENERIC_READ | FILE_GENERIC_WRITE without
  * FILE_CREATE_PIPE_INSTANCE (4), or another user could serve this name.  A
  * client that asks for GENERIC_WRITE gets in: that bit is not asked of clients. */
@@ -42,7 +44,7 @@ static np_code own_sddl(bool everyone, wchar_t *out, size_t cap, np_error *error
     wchar_t *sid;
     if (!read_user(GetCurrentProcess(), &me) || !ConvertSidToStringSidW(me.u.user.User.Sid, &sid))
         return np_error_from_os(error, GetLastError());
-    int n = swprintf(out, cap, everyone ? OWNERS EVERYONE : OWNERS, sid);
+    int n = swprintf(out, cap, everyone ? OWNERS EVERYONE : OWNERS, sid, sid);
     LocalFree(sid);
     return n > 0 && (size_t)n < cap ? NP_OK : np_error_set(error, NP_E_INVALID, 0, cap, 0);
 }
@@ -72,8 +74,8 @@ np_code np_security_descriptor(const np_config *config, void **out, np_error *er
     return np_error_set(error, NP_E_INVALID, GetLastError(), 0, 0);
 }
 
-/* What an elevated process makes is owned by the administrators, which is what
- * its own token says too. */
+/* What an elevated process makes without naming an owner is the administrators',
+ * which is what its own token says too. */
 static bool is_default_owner(PSID sid) {
     union {
         TOKEN_OWNER owner;

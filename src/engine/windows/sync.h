@@ -46,8 +46,8 @@ static inline bool np_at_fork(void (*prepare)(void), void (*parent)(void), void 
 /* Monotonic time in nanoseconds. */
 int64_t np_now(void);
 
-/* A timeout as the system's waits take it, rounded up: a wait never ends before
- * its time.  Negative: INFINITE. */
+/* A timeout as the system's waits take it, rounded up, so that few end before
+ * their time; those look at np_now again.  Negative: INFINITE. */
 DWORD np_milliseconds(int64_t timeout_ns);
 
 #endif

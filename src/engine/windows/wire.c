@@ -30,7 +30,11 @@ np_code np_wire_wait(const HANDLE *events, size_t count, const np_wait *wait, si
     }
     if (wait->interrupt)
         handles[n++] = (HANDLE)wait->interrupt;
-    DWORD r = WaitForMultipleObjects(n, handles, FALSE, np_milliseconds(np_wait_left(wait)));
+    /* The system's waits go by its ticks, and end up to one of them (16 ms) too soon. */
+    DWORD r;
+    do {
+        r = WaitForMultipleObjects(n, handles, FALSE, np_milliseconds(np_wait_left(wait)));
+    } while (r == WAIT_TIMEOUT && np_wait_left(wait) != 0);
     if (r == WAIT_TIMEOUT)
         return NP_E_TIMEOUT;
     if (r >= n) {

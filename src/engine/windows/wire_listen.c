@@ -26,8 +26,12 @@ static DWORD arm(np_wire_instance *i) {
 
 static void close_instance(np_wire_instance *i) {
     DWORD unused;
-    if (i->pending && CancelIoEx(i->handle, &i->overlapped))
+    /* Also where there is nothing to cancel any more: the system may still be about to
+     * write down how it ended. */
+    if (i->pending) {
+        CancelIoEx(i->handle, &i->overlapped);
         GetOverlappedResult(i->handle, &i->overlapped, &unused, TRUE);
+    }
     if (i->handle)
         CloseHandle(i->handle);
     if (i->connected)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <windows.h>
+#include <sddl.h>
 
 #include "dial.h"
 #include "listen.h"
@@ -35,6 +36,10 @@ static void names_are_leaves_or_pipe_paths(void) {
     CHECK_EQUAL(address_code("\\\\.\\pipe\\", out, &error), NP_E_NAME_EMPTY);
     CHECK_EQUAL(address_code("\\\\.\\pipe\\..\\x", out, &error), NP_E_NAME_CHAR);
     CHECK_EQUAL(address_code("\\\\.\\mailslot\\x", out, &error), NP_E_NAME_CHAR);
+    static const char *const nothing[] = {".", "..", " ", ". .", "\\\\.\\pipe\\.."};
+    for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++)
+        CHECK_EQUAL(address_code(nothing[i], out, &error), NP_E_NAME_CHAR);
+    CHECK_EQUAL(address_code("..demo. .", out, &error), NP_OK);
     memset(name, 'x', sizeof name);
     name[247] = '\0';
     CHECK_EQUAL(address_code(name, out, &error), NP_OK);
@@ -61,20 +66,44 @@ static void every_instance_refuses_remote_clients(void) {
     }
 }
 
+/* A pipe's owner is this user, whatever the token says of what it makes. */
+static void an_owner_is_named(const wchar_t *sddl) {
+    void *descriptor = NULL;
+    PSID owner = NULL;
+    BOOL defaulted = TRUE;
+    union {
+        TOKEN_USER user;
+        BYTE room[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
+    } me;
+    HANDLE token = NULL;
+    DWORD size;
+    REQUIRE(OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token));
+    REQUIRE(GetTokenInformation(token, TokenUser, &me, sizeof me, &size));
+    CloseHandle(token);
+    REQUIRE(ConvertStringSecurityDescriptorToSecurityDescriptorW(sddl, SDDL_REVISION_1, &descriptor,
+                                                                 NULL));
+    CHECK(GetSecurityDescriptorOwner(descriptor, &owner, &defaulted));
+    CHECK(owner && EqualSid(owner, me.user.User.Sid));
+    CHECK(!defaulted);
+    LocalFree(descriptor);
+}
+
 static void access_becomes_a_protected_list(void) {
     wchar_t user[NP_SDDL_MAX], everyone[NP_SDDL_MAX], own[NP_SDDL_MAX];
     np_config config;
     np_error error;
     np_config_init(&config);
     REQUIRE_EQUAL(np_security_sddl(&config, user, NP_SDDL_MAX, &error), NP_OK);
-    CHECK(wcsncmp(user, L"D:P(", 4) == 0);
+    an_owner_is_named(user);
     CHECK(wcsstr(user, L";;;SY)") != NULL);
     CHECK(wcsstr(user, L";;;S-1-") != NULL);
     CHECK(wcsstr(user, L";;;WD)") == NULL);
-    /* Nothing but two entries: SYSTEM, and the user of this process's token. */
+    /* The owner, then nothing but two entries: SYSTEM, and the user of this process's token. */
     static const wchar_t begin[] = L"D:P(A;;FA;;;SY)(A;;FA;;;S-1-";
-    CHECK(wcsncmp(user, begin, wcslen(begin)) == 0);
-    const wchar_t *rest = user + wcslen(begin);
+    const wchar_t *list = wcsstr(user, L"D:");
+    REQUIRE(list != NULL);
+    CHECK(wcsncmp(list, begin, wcslen(begin)) == 0);
+    const wchar_t *rest = list + wcslen(begin);
     size_t sid = wcsspn(rest, L"0123456789-");
     CHECK(sid > 0);
     CHECK(wcscmp(rest + sid, L")") == 0);
@@ -155,6 +184,30 @@ static void a_full_pool_is_busy(void) {
     CHECK(WaitNamedPipeW(path, TIMEOUT_MS));
     client_close(b);
     server_end(s);
+}
+
+static void close_soon(void *handle) {
+    Sleep(100);
+    CloseHandle((HANDLE)handle);
+}
+
+/* Windows keeps the name while the client has its end; Wine does not. */
+static void a_name_is_free_when_the_clients_of_the_server_before_have_left(void) {
+    server *before = server_new(), *after = server_new();
+    np_thread thread;
+    server_start(before);
+    wchar_t path[512];
+    path_of(before, path);
+    HANDLE last = CreateFileW(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
+    REQUIRE(last != INVALID_HANDLE_VALUE);
+    server_peer(before, 0);
+    strcpy(after->name, before->name);
+    server_end(before);
+    REQUIRE_EQUAL(np_thread_start(&thread, close_soon, last), 0);
+    server_start(after);
+    np_thread_join(thread);
+    client_close(server_client(after));
+    server_end(after);
 }
 
 /* ---- clients that know pipes only -------------------------------------- */
@@ -261,6 +314,8 @@ static const test pipe_tests[] = {
     {"pipes are of the mode asked for", pipes_are_of_the_mode_asked_for, MODE_FREE},
     {"an instance always waits", an_instance_always_waits, EVERY_MODE},
     {"a full pool is busy", a_full_pool_is_busy, EVERY_MODE},
+    {"a name is free when the clients of the server before have left",
+     a_name_is_free_when_the_clients_of_the_server_before_have_left, MODE_FREE},
     {"a call is a connection for one message", a_call_is_a_connection_for_one_message, EVERY_MODE},
     {"a transaction is a message and its answer", a_transaction_is_a_message_and_its_answer,
      EVERY_MODE},
