@@ -77,21 +77,20 @@ class Reading:
             for item in items:
                 type(instance).append(instance, item)
 
-    def build(self, instance: Any, state: Any) -> bool:
-        """Gives an instance that was made newly its state; True if it would be nothing without."""
+    def build(self, instance: Any, state: Any) -> None:
+        """Gives an instance that was made newly its state."""
         cls = type(instance)
         name = plain.find(cls.__module__, cls.__qualname__)
         if name is not None and name.value is cls:
             if not name.needs_state:
                 raise ValueError(f"{name} has no state")
             plain.set_uuid(instance, state)
-            return True
+            return
         setstate = getattr(cls, "__setstate__", None)
         if setstate is not None:
             setstate(instance, state)
         else:
             _set_attributes(instance, state)
-        return False
 
 
 def _split(entry: object) -> tuple[str, str]:

@@ -87,10 +87,16 @@ def _complex(*args: Any) -> complex:
     raise _refuse("complex", args)
 
 
+# Dividing one number by another takes time that grows with the square of their digits; so many are what int() takes as text.
+_DIGITS = 4300
+_BITS = 14284
+
+
 def _range(*args: Any) -> range:
-    if _are(args, int, int, int):
+    """It counts its steps when it is made."""
+    if _are(args, int, int, int) and all(n.bit_length() <= _BITS for n in args):
         return range(*args)
-    raise _refuse("range", args)
+    raise _refuse(f"range of numbers of at most {_DIGITS} digits", args)
 
 
 def _slice(*args: Any) -> slice:
@@ -194,16 +200,26 @@ def _datetimes() -> Mapping[str, Name]:
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,3}", re.ASCII)
 
 
+_zones: dict[str, datetime.tzinfo] = {}
+_ZONES_KEPT = 1000
+
+
 def _zone(*args: Any) -> datetime.tzinfo:
-    """The zone that the cache has or gets: of each there is one, however often it is named."""
+    """The zone that the cache has or gets: of each there is one, however often it is named.
+
+    zoneinfo forgets most of those that nobody has, and would read their files again and again.
+    """
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     if len(args) != 2 or type(args[0]) is not str or not _ZONE.fullmatch(args[0]):
         raise _refuse("ZoneInfo", args)
     try:
-        return ZoneInfo(args[0])
+        zone = ZoneInfo(args[0])
     except (ZoneInfoNotFoundError, OSError, ValueError) as error:
         raise ValueError(f"this machine has no time zone {args[0]!r}") from error
+    if len(_zones) < _ZONES_KEPT or args[0] in _zones:
+        _zones[args[0]] = zone
+    return zone
 
 
 def _zoneinfo() -> Mapping[str, Name]:
@@ -229,10 +245,7 @@ def _decimal() -> Mapping[str, Name]:
     return {"Decimal": Name("decimal.Decimal", Decimal, make=decimal)}
 
 
-# Making one takes time that grows with the square of its digits; so many are what int() takes as text.
-_FRACTION_DIGITS = 4300
-_FRACTION_BITS = 14284
-_FRACTION = re.compile(r"-?[0-9]{1,%d}(/[0-9]{1,%d})?" % (_FRACTION_DIGITS, _FRACTION_DIGITS))
+_FRACTION = re.compile(r"-?[0-9]{1,%d}(/[0-9]{1,%d})?" % (_DIGITS, _DIGITS))
 
 
 def _fractions() -> Mapping[str, Name]:
@@ -241,9 +254,9 @@ def _fractions() -> Mapping[str, Name]:
     def fraction(*args: Any) -> Fraction:
         if _are(args, str) and _FRACTION.fullmatch(args[0]):
             return Fraction(args[0])
-        if _are(args, int, int) and all(n.bit_length() <= _FRACTION_BITS for n in args):
+        if _are(args, int, int) and all(n.bit_length() <= _BITS for n in args):
             return Fraction(*args)
-        raise _refuse(f"Fraction of at most {_FRACTION_DIGITS} digits", args)
+        raise _refuse(f"Fraction of at most {_DIGITS} digits", args)
 
     return {"Fraction": Name("fractions.Fraction", Fraction, make=fraction)}
 

@@ -61,7 +61,7 @@ class PropertyBag(MutableMapping[str, Any]):
             raise UnsafePayloadError(f"the contents of a bag are a dict, not {type(values).__qualname__}")
         for name in values:
             if type(name) is not str:
-                raise UnsafePayloadError(f"the contents of a bag have the name {name!r:.100}, which is not a str")
+                raise UnsafePayloadError(f"the contents of a bag have a name that is not a str but {_told(name)}")
         self._values = values
 
     def copy(self) -> "Self":
@@ -107,4 +107,14 @@ def _checked(name: object) -> str:
         return name
     if isinstance(name, str):
         return str.__str__(name)
-    raise TypeError(f"the name of a property must be a str, not {name!r}")
+    raise TypeError(f"the name of a property must be a str, not {_told(name)}")
+
+
+def _told(name: object) -> str:
+    """The name where that is short for sure: a payload can have a tuple whose repr() fills the memory."""
+    kind = type(name)
+    if isinstance(name, bytes):
+        return repr(name[:50])
+    if name is None or kind is float or (isinstance(name, int) and abs(name) < 1 << 64):
+        return repr(name)
+    return f"of type {kind.__qualname__}"

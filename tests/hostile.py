@@ -83,6 +83,8 @@ class ManagerEnd:
     def _on_message(self, conn, data, cookie):
         if conn is self._good:
             self._came.release()
+        else:
+            reply(conn, data, cookie)
 
     def peer(self):
         self.manager.connect(self._listener.getsockname())

@@ -13,10 +13,14 @@ from support import (
     WINDOWS,
     Client,
     Log,
+    Outcome,
     child_environment,
     echo,
+    finish,
+    in_thread,
     linux_only,
     python_command,
+    python_process,
     windows_only,
 )
 
@@ -268,6 +272,55 @@ def test_a_peer_asked_for_in_time_stays_known(serve, free):
     assert known.peer is peer
     with pytest.raises(npipes.PipeClosedError):
         unknown.peer  # noqa: B018
+
+
+def test_both_ends_of_a_blocking_connection_know_their_peer(pipe_name):
+    code = """
+        import os, sys
+        import npipes
+
+        with npipes.Listener(sys.argv[1]) as listener:
+            print(os.getpid(), flush=True)
+            with listener.accept() as client:
+                print(client.peer.pid, flush=True)
+                sys.stdin.readline()
+    """
+    with python_process(code, pipe_name) as process:
+        pid = int(process.stdout.readline())
+        with npipes.connect(pipe_name) as client:
+            assert int(process.stdout.readline()) == os.getpid()
+            peer = client.peer
+            assert isinstance(peer, npipes.Peer) and peer.pid == pid
+            if WINDOWS:
+                assert (peer.uid, peer.gid) == (None, None) and (peer.sid is None or peer.sid.startswith("S-1-"))
+            else:
+                assert peer == npipes.Peer((pid, os.getuid(), os.getgid(), None, peer.user))
+            process.stdin.write("\n")
+            process.stdin.flush()
+            with pytest.raises(npipes.ConnectionClosed):
+                client.recv_bytes(timeout=TIMEOUT)
+        with pytest.raises(npipes.PipeClosedError):
+            client.peer  # noqa: B018
+
+
+def test_the_ends_of_a_pair_know_each_other():
+    a, b = npipes.Pipe()
+    with a, b:
+        assert a.peer.pid == b.peer.pid == os.getpid()
+    a, b = npipes.Pipe(duplex=False)
+    with a, b:
+        assert {a.peer.pid, b.peer.pid} <= {None, os.getpid()}
+
+
+@root_only
+def test_a_listener_for_everyone_knows_who_came(public_path):
+    with npipes.Listener(public_path, access="everyone") as listener:
+        came = Outcome(listener.accept, timeout=TIMEOUT)
+        who = in_thread(as_nobody, public_path)
+        with came.get() as client:
+            assert (client.peer.uid, client.peer.gid) == (65534, 65534)
+            client.send_bytes(client.recv_bytes(timeout=TIMEOUT))
+        finish(who)
 
 
 def test_a_client_of_the_same_user_is_let_in(pipe_name):

@@ -283,7 +283,7 @@ def test_a_connection_tells_of_itself(loops, pipe_name):
 
             await until(lambda: server.connections)
             (accepted,) = server.connections
-            assert accepted.peer.pid == os.getpid()
+            assert accepted.peer.pid == conn.peer.pid == os.getpid()
             accepted.custom_data = {"a": 1}
             assert server.connections[0].custom_data == {"a": 1}
             assert server.stats.connections == 1

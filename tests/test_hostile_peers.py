@@ -11,9 +11,12 @@ import pytest
 from hostile import (
     ENDS,
     MESSAGE_TIMEOUT,
+    AioClientEnd,
     AioServerEnd,
+    ClientEnd,
     Flood,
     ListenerEnd,
+    ManagerEnd,
     ServerEnd,
     assert_keeps_its_round_trips,
 )
@@ -152,12 +155,27 @@ def settled(count):
     [
         functools.partial(ServerEnd, free_threading_events=True),
         functools.partial(ServerEnd, free_threading_events=False),
+        functools.partial(ManagerEnd, free_threading_events=True),
+        functools.partial(ManagerEnd, free_threading_events=False),
         AioServerEnd,
+        AioClientEnd,
     ],
-    ids=["free", "run", "aio"],
+    ids=["server free", "server run", "manager free", "manager run", "aio server", "aio client"],
 )
 def test_a_flood_that_reads_no_answers_stalls_itself_only(pipe_name, stack, kind):
     end = kind(pipe_name, stack, message_timeout=None)
+    flood = Flood(end.peer(), frame(b"x" * 1000) * 100)
+    before = resident_bytes()
+    assert_keeps_its_round_trips(end.exchange, flood.going_on)
+    assert end.open_count() == 1
+    assert resident_bytes() - before < 32 << 20
+
+
+@linux_only
+@pytest.mark.parametrize("kind", [ClientEnd, ListenerEnd])
+def test_a_flood_is_received_by_who_waits_for_it_only(pipe_name, stack, kind):
+    """A blocking end takes what it asks for, and the rest stays with the peer."""
+    end = kind(pipe_name, stack)
     flood = Flood(end.peer(), frame(b"x" * 1000) * 100)
     before = resident_bytes()
     assert_keeps_its_round_trips(end.exchange, flood.going_on)
@@ -252,6 +270,38 @@ def _accept_all(listener, stop):
     while not stop.is_set():
         with contextlib.suppress(npipes.PipeError), listener.accept(timeout=0.2) as client:
             client.close()
+
+
+@linux_only
+@pytest.mark.parametrize("kind", [ManagerEnd, ClientEnd, AioClientEnd], ids=["manager", "client", "aio client"])
+def test_servers_that_vanish_leave_nothing(pipe_name, stack, kind):
+    """The same of ends that connect."""
+    end = kind(pipe_name, stack)
+
+    def vanish(count):
+        for i in range(count):
+            with end.peer() as peer, contextlib.suppress(BrokenPipeError):
+                if i % 3 == 1:
+                    peer.sendall(b"\0\0")
+                elif i % 3 == 2:
+                    peer.sendall(frame(b"no answer wanted"))
+
+    vanish(100)
+    assert eventually(lambda: end.open_count() == 0)
+    descriptors, threads, memory = settled(descriptor_count), thread_count(), resident_bytes()
+
+    @contextlib.contextmanager
+    def vanishing():
+        vanish(25)
+        yield
+
+    assert_keeps_its_round_trips(end.exchange, vanishing, each=40)
+    assert eventually(lambda: end.open_count() == 0)
+    assert len(end.errors(1100)) >= 1100
+    assert end.exchange(b"still here") == b"still here"
+    assert eventually(lambda: descriptor_count() <= descriptors)
+    assert eventually(lambda: thread_count() <= threads)
+    assert resident_bytes() - memory < 16 << 20
 
 
 def test_clients_that_leave_at_once_leave_nothing(serve):

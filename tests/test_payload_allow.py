@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import enum
 import pickle
+import uuid
+from pickle import BUILD, EMPTY_TUPLE, NEWOBJ, TUPLE2
 
 import pytest
 from pickles import call, dict_of, list_of, name, number, text, tuple_of, whole
@@ -225,6 +227,34 @@ def test_what_the_class_raises_is_the_payloads_fault():
     error = pytest.raises(npipes.UnsafePayloadError, npipes.loads, whole(call(ME, "Failing")), allow=[Failing]).value
     assert "RuntimeError: it does not want to" in str(error)
     assert isinstance(error.__cause__, RuntimeError)
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise LookupError("no words")
+
+
+class Mute:
+    def __init__(self):
+        raise Speechless
+
+
+def test_an_exception_without_a_text_is_the_payloads_fault_too():
+    error = pytest.raises(npipes.UnsafePayloadError, npipes.loads, whole(call(ME, "Mute")), allow=[Mute]).value
+    assert str(error).startswith("Speechless, at byte ")
+    assert isinstance(error.__cause__, Speechless)
+
+
+def a_uuid():
+    return uuid.UUID(int=5)
+
+
+def test_the_state_of_one_object_is_not_that_of_another():
+    """One UUID has got none, and another, which had a number, has got one."""
+    none = name("uuid", "UUID") + EMPTY_TUPLE + NEWOBJ
+    other = call(ME, "a_uuid") + dict_of(text("int"), number(7)) + BUILD
+    with pytest.raises(npipes.UnsafePayloadError, match="has not got its state"):
+        npipes.loads(whole(none, other, TUPLE2), allow=[f"{ME}.a_uuid"])
 
 
 @pytest.mark.parametrize(

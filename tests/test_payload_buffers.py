@@ -60,6 +60,16 @@ def test_missing_buffers_are_refused():
         npipes.loads(data, 5)
 
 
+def test_no_more_buffers_are_asked_for_than_there_are():
+    """Those of the next payload stay where they are, also when this one is refused."""
+    data, buffers = apart([pickle.PickleBuffer(b"a"), pickle.PickleBuffer(b"b")])
+    supply = iter([b"1", b"2", b"3", b"4", b"5"])
+    assert npipes.loads(data, supply) == [b"1", b"2"]
+    with pytest.raises(npipes.UnsafePayloadError):
+        npipes.loads(data[:-1] + b"?", supply)
+    assert list(supply) == [b"5"]
+
+
 def test_an_error_of_the_buffers_comes_as_it_is():
     data, _ = apart(pickle.PickleBuffer(b"a"))
     a, b = npipes.Pipe()

@@ -7,6 +7,10 @@ import pickle
 import random
 import threading
 import time
+import uuid
+import zoneinfo
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from pickle import (
     ADDITEMS,
@@ -34,6 +38,7 @@ from support import interrupted, linux_only, run_python
 import npipes
 
 ME = __name__
+ZONES = sorted(key for key in zoneinfo.available_timezones() if key.startswith("Europe/"))
 TESTS = str(Path(__file__).parent)
 
 # ---- depth ---------------------------------------------------------------
@@ -125,6 +130,7 @@ def test_a_key_is_not_hashed_for_ever():
         MARK + doubled(60) + FROZENSET,
         call("builtins", "set", list_of(doubled(60))),
         call("collections", "OrderedDict") + doubled(60) + NONE + SETITEM,
+        call("npipes", "PropertyBag") + doubled(60) + NONE + SETITEM,
         EMPTY_DICT + doubled_sets(40) + NONE + SETITEM,
     ):
         refused(whole(payload), "more work")
@@ -140,6 +146,96 @@ def test_one_large_number_is_not_hashed_again_and_again():
 
 
 PRIME = 2**61 - 1  # hash() of an int is its remainder
+
+
+def decimal(digits):
+    return call("decimal", "Decimal", text(digits))
+
+
+def again(key, times):
+    """A key that is set again and again, to be compared each time with an equal one that is another object."""
+    return key + put(9) + POP + (b"h\x09" + NONE + SETITEM) * times
+
+
+HUGE = 1 << 8 * 200_000  # takes half a minute to become a Decimal
+MEETING = MARK + b"".join(number(n * PRIME) for n in range(1, 30)) + FROZENSET
+FRACTION = call("fractions", "Fraction", number(3**8000 * 7 + (PRIME << 12000)), number(3**8000))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        decimal(str(HUGE % PRIME)) + NONE + SETITEM + number(HUGE) + NONE + SETITEM,
+        decimal("1" + "0" * 200_000) + NONE + SETITEM + again(decimal("1e200000"), 200_000),
+        decimal("9" * 200_000) + NONE + SETITEM + again(FRACTION, 1000),
+        number(1 << 8000) + NONE + SETITEM + again(decimal(str((1 << 8000) % PRIME)), 20_000),
+        decimal(str((1 << 8000) % PRIME)) + NONE + SETITEM + again(number(1 << 8000), 20_000),
+        text("x" * 100_000) + NONE + SETITEM + again(text("x" * 100_000), 100_000),
+        data(b"x" * 100_000) + NONE + SETITEM + again(data(b"x" * 100_000), 100_000),
+        MEETING + NONE + SETITEM + again(MEETING, 20_000),
+        (text("x" * 100_000) + TUPLE1 + NONE + SETITEM) + again(text("x" * 100_000) + TUPLE1, 100_000),
+    ],
+    ids=["a huge number", "a long decimal", "a fraction", "a decimal", "a number", "text", "bytes", "sets", "tuples"],
+)
+def test_keys_that_are_slow_to_compare_are_refused(keys):
+    """They have one hash, and would take minutes."""
+    refused(whole(EMPTY_DICT, keys), "more work")
+    if keys.startswith(text("x")):
+        refused(whole(call("npipes", "PropertyBag"), keys), "more work")
+    else:
+        refused(whole(call("collections", "OrderedDict"), keys), "more work")
+
+
+def test_large_keys_of_honest_payloads_are_few_enough():
+    modulus = 3**2585  # 4097 bits
+    keys = [{modulus + n: n, n: "x" * 300, "y" * 100_000: n, -1: 0, -2: 0} for n in range(300)]
+    keys += [{uuid.UUID(int=n): {uuid.UUID(int=m): m for m in range(3)} for n in range(5000)}]
+    keys += [{Fraction(modulus, modulus + 1): 1}, {Decimal(10**4000): 1}, {1 << 8 * 2000: 1}]
+    keys += [{("x" * 50_000, n, *range(50)): n for n in range(10)}]
+    assert npipes.loads(npipes.dumps(keys)) == keys
+
+
+def test_a_buffer_is_no_key():
+    """Its bytes are hashed anew for each view of it, and compared one by one."""
+    payload = npipes.dumps({"key": pickle.PickleBuffer(b"x")}, lambda buffer: False)
+    assert npipes.loads(payload, [b"x"]) == {"key": b"x"}
+    for key in (
+        data(b"x") + pickle.READONLY_BUFFER,
+        pickle.NEXT_BUFFER,
+        pickle.NEXT_BUFFER + pickle.READONLY_BUFFER,
+        data(b"x") + pickle.READONLY_BUFFER + TUPLE1 + TUPLE1,
+        MARK + NONE + data(b"x") + pickle.READONLY_BUFFER + TUPLE2 + FROZENSET,
+    ):
+        refused(whole(EMPTY_DICT, key, NONE, SETITEM), "a buffer is no key", buffers=[memoryview(b"x")])
+        refused(whole(EMPTY_SET, MARK, key, ADDITEMS), "a buffer is no key", buffers=[memoryview(b"x")])
+
+
+def test_a_range_of_huge_numbers_is_refused():
+    """How many steps it has is counted when it is made, by a division that would take minutes."""
+    refused(whole(call("builtins", "range", number(0), number(HUGE * HUGE), number(HUGE + 1))), "at most 4300 digits")
+    largest = range(-(10**4299), 10**4299, 3)
+    assert npipes.loads(npipes.dumps(largest)) == largest
+
+
+@pytest.mark.skipif(len(ZONES) < 10, reason="this machine has no time zones")
+def test_a_zone_is_read_from_its_file_once():
+    """However often a payload names it, and forgets it again."""
+    run_python(f"""
+        import pickle, sys; sys.path.insert(0, {TESTS!r})
+        import zoneinfo, npipes
+        from pickles import call, name, number, put, text, whole
+
+        keys = {ZONES[:20]}
+        opened = []
+        sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
+        unpickle = call("builtins", "getattr", name("zoneinfo", "ZoneInfo"), text("_unpickle")) + put(0) + b"0"
+        args = b"".join(text(key) + number(1) + b"\\x86" + put(i + 1) + b"0" for i, key in enumerate(keys))
+        each = b"".join(b"h\\0h" + bytes([i + 1]) + b"R0" for i in range(len(keys)))
+        for times in (1, 2):  # what the user has forgotten is read again
+            npipes.loads(whole(unpickle, args, each * 10, b"N"))
+            assert [sum(key in file for file in opened) for key in keys] == [times] * len(keys), opened
+            zoneinfo.ZoneInfo.clear_cache()
+    """)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +326,7 @@ def test_copies_are_of_what_is_there():
         (list_of(*[NONE] * 1_000_000), lambda g: call("builtins", "set", g)),
         (text("1" * 100_000), lambda g: call("decimal", "Decimal", g)),
         (text("1" * 100_000), lambda g: call("_codecs", "encode", g, text("latin1"))),
-        (number(1 << 1_000_000), lambda g: call("builtins", "range", number(0), g, number(1))),
+        (number(1 << 14_000), lambda g: call("builtins", "range", number(0), g, number(1))),
     ):
         refused(whole(part, put(0), POP, EMPTY_LIST, (copy_it(get(0)) + APPEND) * 1000), "copies")
 

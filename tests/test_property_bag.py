@@ -4,6 +4,7 @@ import collections
 import copy
 import datetime
 import pickle
+import tracemalloc
 
 import plain_values
 import pytest
@@ -80,7 +81,7 @@ def test_it_is_a_mapping(bag):
         assert name not in bag
 
 
-@pytest.mark.parametrize("name", [5, None, b"x", ("x",), 1.5])
+@pytest.mark.parametrize("name", [5, None, True, b"x", 1.5, ("x",), 1 << 64, 10**5000], ids=range(8))
 def test_names_are_text(bag, name):
     before = dict(bag)
     for change in (
@@ -93,7 +94,8 @@ def test_names_are_text(bag, name):
     ):
         with pytest.raises(TypeError, match="name of a property must be a str") as caught:
             change()
-        assert repr(name) in str(caught.value)
+        told = f"of type {type(name).__name__}" if type(name) is tuple or name in (1 << 64, 10**5000) else repr(name)
+        assert told in str(caught.value)
     assert dict(bag) == before
 
 
@@ -143,6 +145,23 @@ def test_bad_contents_leave_the_bag_as_it_was(bag, contents):
     assert dict(bag) == before
     with pytest.raises(npipes.UnsafePayloadError):
         PropertyBag(contents)
+
+
+def test_a_name_that_has_no_end_is_not_shown():
+    """A tuple that has one other twice, which has one other twice, and so on, and a text in the middle of it."""
+    doubled = "x" * 100_000
+    for _ in range(10):
+        doubled = (doubled, doubled)
+    contents = npipes.dumps({doubled: 1})
+    tracemalloc.start()
+    try:
+        with pytest.raises(npipes.UnsafePayloadError, match="a name that is not a str but of type tuple"):
+            PropertyBag(contents)
+        with pytest.raises(TypeError, match="must be a str, not of type tuple"):
+            PropertyBag()[doubled] = 1
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(contents)
+    finally:
+        tracemalloc.stop()
 
 
 def test_contents_that_are_no_bytes_are_a_type_error(bag):

@@ -217,6 +217,17 @@ static PyObject *get_max_message_size(PyObject *op, void *unused) {
     return PyLong_FromUnsignedLongLong(np_channel_max_message_size(((client_object *)op)->channel));
 }
 
+static PyObject *get_peer(PyObject *op, void *unused) {
+    (void)unused;
+    client_object *self = (client_object *)op;
+    np_peer who;
+    np_error error;
+    np_code code;
+    Py_BEGIN_ALLOW_THREADS code = np_channel_peer(self->channel, &who, &error);
+    Py_END_ALLOW_THREADS if (code == NP_OK) return peer_new(self->state, &who);
+    return errors_raise(self->state, &error, PyBytes_AS_STRING(self->address));
+}
+
 static PyObject *get_reading(PyObject *op, void *unused) {
     (void)unused;
     PyObject *reading = ((client_object *)op)->reading;
@@ -245,6 +256,10 @@ static int set_got_empty(PyObject *op, PyObject *value, void *unused) {
 static PyGetSetDef getset[] = {
     {"closed", get_closed, NULL, "Whether close() was called.", NULL},
     {"address", get_address, NULL, "The address that it is connected to.", NULL},
+    {"peer", get_peer, NULL,
+     "Who the other end is, as the system knows it: (pid, uid, gid, sid, user); what a system\n"
+     "doesn't have is None.  Raises PipeClosedError once closed.",
+     NULL},
     {"max_message_size", get_max_message_size, NULL, "Bytes a received message may have.", NULL},
     {"_reading", get_reading, NULL, "What recv() may make; None: as loads() does.", NULL},
     {"_holds", get_holds, NULL, "Something came that the system can't tell of any more.", NULL},

@@ -322,6 +322,23 @@ static PyObject *text_or_none(const char *text) {
                  : Py_NewRef(Py_None);
 }
 
+PyObject *peer_new(module_state *state, const np_peer *who) {
+    PyObject *peer = PyStructSequence_New(state->peer_type);
+    PyObject *items[] = {number_or_none(who->pid), number_or_none(who->uid),
+                         number_or_none(who->gid), text_or_none(who->sid), text_or_none(who->user)};
+    bool ok = peer != NULL;
+    for (Py_ssize_t i = 0; i < 5; i++) {
+        ok = ok && items[i];
+        if (peer)
+            PyStructSequence_SET_ITEM(peer, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!ok)
+        Py_CLEAR(peer);
+    return peer;
+}
+
 PyObject *connection_get_peer(PyObject *op, void *unused) {
     (void)unused;
     connection_object *self = (connection_object *)op;
@@ -335,21 +352,9 @@ PyObject *connection_get_peer(PyObject *op, void *unused) {
     np_error error = {.activity = NP_DOING_NOTHING};
     Py_BEGIN_ALLOW_THREADS error.code = np_connection_peer(self->connection, &who);
     Py_END_ALLOW_THREADS if (error.code != NP_OK) return raise_write(self, &error);
-    PyObject *peer = PyStructSequence_New(self->state->peer_type);
-    PyObject *items[] = {number_or_none(who.pid), number_or_none(who.uid), number_or_none(who.gid),
-                         text_or_none(who.sid), text_or_none(who.user)};
-    bool ok = peer != NULL;
-    for (Py_ssize_t i = 0; i < 5; i++) {
-        ok = ok && items[i];
-        if (peer)
-            PyStructSequence_SET_ITEM(peer, i, items[i]);
-        else
-            Py_XDECREF(items[i]);
-    }
-    if (!ok) {
-        Py_XDECREF(peer);
+    PyObject *peer = peer_new(self->state, &who);
+    if (!peer)
         return NULL;
-    }
     np_mutex_lock(&self->guard);
     if (lives == self->lives && !self->peer)
         self->peer = Py_NewRef(peer);

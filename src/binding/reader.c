@@ -12,6 +12,10 @@ static void blame(const reader *r) {
         return;
     PyObject *cause = take_exception();
     reader_refuse(r, "%s: %.500S", Py_TYPE(cause)->tp_name, cause);
+    if (!PyErr_ExceptionMatches(r->state->payload_error)) {     /* it has no text */
+        PyErr_Clear();
+        reader_refuse(r, "%s", Py_TYPE(cause)->tp_name);
+    }
     PyObject *error = take_exception();
     if (error) {
         PyException_SetCause(error, Py_NewRef(cause));
@@ -27,7 +31,7 @@ static PyObject *finish(reader *r) {
         reader_refuse(r, "%zd bytes follow the end", (Py_ssize_t)(r->end - r->at));
         return NULL;
     }
-    if (r->unfinished) {
+    if (r->unfinished && PyDict_GET_SIZE(r->unfinished)) {
         reader_refuse(r, "an object has not got its state");
         return NULL;
     }
@@ -88,6 +92,8 @@ static PyObject *read_plain(module_state *state, PyObject *reading, const Py_buf
     drop_pile(&r.stack);
     drop_pile(&r.memo);
     Py_XDECREF(r.open);
+    Py_XDECREF(r.unfinished);
+    Py_XDECREF(r.fraction);
     PyMem_Free(r.marks);
     if (error)
         put_exception(error);

@@ -33,7 +33,7 @@ typedef struct pile {
     size_t count, room;
 } pile;
 
-/* The table inside a large dict or set, by hashes alone. */
+/* The table inside a dict or set, by hashes alone. */
 typedef struct key_model {
     PyObject *container;    /* NULL: unused */
     Py_hash_t *slots;
@@ -50,11 +50,14 @@ typedef struct reader {
     size_t *marks, mark_count, mark_room;
     size_t floor;               /* nothing below the last mark can be popped */
     PyObject *open;             /* id: object; what may still be filled */
-    size_t unfinished;          /* objects that are nothing yet without a state */
+    PyObject *unfinished;       /* id: object; what is nothing yet without a state */
     bool buffers_failed;        /* which is not the payload's fault */
     uint64_t work;              /* what is left for keys */
+    uint64_t heaviest;          /* of the keys there were */
     uint64_t copies;            /* bytes of arguments that may still be copied */
+    PyObject *fraction;         /* the class, once it is there */
     key_model models[READER_MODELS];    /* the one used last comes first */
+    key_model small;
 } reader;
 
 /* ---- reader.c ---------------------------------------------------------- */
@@ -113,7 +116,7 @@ int reader_build(reader *r);
 
 /* ---- reader_keys.c ----------------------------------------------------- */
 
-/* Adds to a dict or one of its subclasses (value not NULL), or to a set. */
+/* Adds to a mapping (item not NULL), or to a set. */
 int reader_add(reader *r, PyObject *container, PyObject *key, PyObject *item);
 void reader_forget_models(reader *r);
 /* Bytes of an int, 0 if it is not a large one.  -1 with an exception. */

@@ -65,17 +65,27 @@ static int count_copies(reader *r, PyObject *args) {
 
 /* ---- making ------------------------------------------------------------ */
 
+static int enlist(PyObject **list, PyObject *object) {
+    if (!*list && !(*list = PyDict_New()))
+        return -1;
+    PyObject *id = PyLong_FromVoidPtr(object);
+    int result = id ? PyDict_SetItem(*list, id, object) : -1;
+    Py_XDECREF(id);
+    return result;
+}
+
+static int strike(PyObject *list, PyObject *object) {
+    PyObject *id = PyLong_FromVoidPtr(object);
+    int found = !id ? -1 : list ? PyDict_Contains(list, id) : 0;
+    int result = found > 0 ? PyDict_DelItem(list, id) : found;
+    Py_XDECREF(id);
+    return result;
+}
+
 /* Nobody else has what was made just now, so it may be filled; what was there before, such as
  * a member of an enumeration, may not. */
 static int open_new(reader *r, PyObject *object) {
-    if (Py_REFCNT(object) != 1)
-        return 0;
-    if (!r->open && !(r->open = PyDict_New()))
-        return -1;
-    PyObject *id = PyLong_FromVoidPtr(object);
-    int result = id ? PyDict_SetItem(r->open, id, object) : -1;
-    Py_XDECREF(id);
-    return result;
+    return Py_REFCNT(object) == 1 ? enlist(&r->open, object) : 0;
 }
 
 static int made(reader *r, PyObject *name, PyObject *object, uint32_t depth, size_t used) {
@@ -152,9 +162,10 @@ int reader_new(reader *r, bool keywords) {
     int needs_state = flag(name->object, "needs_state");
     if (needs_state < 0)
         return -1;
-    r->unfinished += (size_t)needs_state;
+    uint32_t depth = name[1].depth;
     PyObject *object = call_new(r, name->object, name[1].object, kwargs);
-    return made(r, name->object, object, name[1].depth, used);
+    int result = made(r, name->object, object, depth, used);
+    return result < 0 || !needs_state ? result : enlist(&r->unfinished, object);
 }
 
 /* ---- states ------------------------------------------------------------ */
@@ -166,18 +177,13 @@ int reader_build(reader *r) {
     int open = reader_is_open(r, object, NULL);
     if (open <= 0)
         return open ? -1 : reader_refuse(r, "it gives a state to what was not newly made for it");
-    PyObject *id = PyLong_FromVoidPtr(object->object);
-    int result = id ? PyDict_DelItem(r->open, id) : -1;
-    Py_XDECREF(id);
-    if (result < 0)
+    if (strike(r->open, object->object) < 0)
         return -1;
     PyObject *done = PyObject_CallMethod(r->reading, "build", "OO", object->object,
                                          object[1].object);
-    int finished = done ? PyObject_IsTrue(done) : -1;
     Py_XDECREF(done);
-    if (finished < 0)
+    if (!done || strike(r->unfinished, object->object) < 0)
         return -1;
-    r->unfinished -= (size_t)finished;
     reader_drop(r, 1);
     return 0;
 }

@@ -149,10 +149,7 @@ static int set_items(reader *r, size_t count) {
         value *key = dict + i, *item = key + 1;
         if (reader_settle(r, key) < 0 || reader_settle(r, item) < 0)
             return -1;
-        int result = PyDict_Check(dict->object)
-                         ? reader_add(r, dict->object, key->object, item->object)
-                         : PyObject_SetItem(dict->object, key->object, item->object);
-        if (result < 0)
+        if (reader_add(r, dict->object, key->object, item->object) < 0)
             return -1;
     }
     reader_drop(r, count);

@@ -254,6 +254,7 @@ PyObject *connection_get_handle(PyObject *self, void *unused);
 PyObject *connection_get_pending(PyObject *self, void *unused);
 PyObject *connection_get_error(PyObject *self, void *unused);
 PyObject *connection_get_peer(PyObject *self, void *unused);
+PyObject *peer_new(module_state *state, const np_peer *who);     /* a Peer */
 /* The Server or ClientManager, or None. */
 PyObject *connection_get_endpoint(PyObject *self, void *unused);
 

@@ -75,6 +75,9 @@ void np_channel_free(np_channel *c);
 bool np_channel_is_closed(np_channel *c);
 enum { NP_NO_HANDLE = -1 };         /* of what is closed */
 intptr_t np_channel_handle(np_channel *c);
+/* Who the other end is.  May look the user's name up, which takes time.
+ * NP_E_CLOSED: this end is closed. */
+np_code np_channel_peer(np_channel *c, np_peer *out, np_error *error);
 void np_channel_set_max_message_size(np_channel *c, uint64_t size);
 uint64_t np_channel_max_message_size(const np_channel *c);
 

@@ -131,6 +131,18 @@ intptr_t np_channel_handle(np_channel *c) {
     return handle;
 }
 
+np_code np_channel_peer(np_channel *c, np_peer *out, np_error *error) {
+    np_mutex_lock(&c->gate.lock);
+    bool closed = c->gate.closed;
+    if (!closed)
+        np_wire_peer(&c->wire, out);
+    np_mutex_unlock(&c->gate.lock);
+    if (closed)
+        return fail(error, NP_DOING_NOTHING, NP_E_CLOSED, 0);
+    np_peer_look_up(out);
+    return NP_OK;
+}
+
 void np_channel_set_max_message_size(np_channel *c, uint64_t size) {
     np_store64(&c->max_message_size, size);
 }

@@ -79,6 +79,11 @@ np_code np_wire_send(np_wire *wire, const np_slice *slices, size_t count, const 
 /* True: the interrupted send was taken in the end. */
 bool np_wire_send_stop(np_wire *wire);
 
+/* ---- security.c -------------------------------------------------------- */
+
+/* What is known of the peer without asking anybody. */
+void np_wire_peer(const np_wire *wire, np_peer *out);
+
 /* ---- wire_listen.c ----------------------------------------------------- */
 
 /* Claims the address as np_listener_open does. */

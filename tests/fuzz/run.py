@@ -28,6 +28,8 @@ _CORPUS = _HERE / "corpus"
 # A source of the fuzzer's, and whose traits the scripted platform has: Linux's or Windows's.
 _TARGETS = {
     "frame": ("fuzz_frame.c", "stream"),
+    "handshake-stream": ("fuzz_handshake.c", "stream"),
+    "handshake-message": ("fuzz_handshake.c", "message"),
     "server-stream": ("fuzz_server.c", "stream"),
     "server-message": ("fuzz_server.c", "message"),
     "client-stream": ("fuzz_client.c", "stream"),

@@ -18,7 +18,12 @@ size_t np_runtime_directory(char *out, size_t capacity) {
         n = snprintf(out, capacity, "%s/npipes", runtime);
     else
         n = snprintf(out, capacity, "/tmp/npipes-%lu", (unsigned long)geteuid());
-    return n < 0 || (size_t)n >= capacity ? 0 : (size_t)n;
+    if (n < 0 || (size_t)n >= capacity)
+        return 0;
+    /* What is to be no link must not end so that the system follows it. */
+    while (n > 1 && (out[n - 1] == '/' || (out[n - 1] == '.' && out[n - 2] == '/')))
+        out[--n] = '\0';
+    return (size_t)n;
 }
 
 bool np_address_is_leaf(const char *address) {

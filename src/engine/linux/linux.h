@@ -47,8 +47,9 @@ bool np_access_allows(const np_config *config, const char *address, uid_t uid);
  * address can be for one. */
 np_code np_access_group(const np_config *config, const char *address, gid_t *gid, np_error *error);
 
-/* security.c: makes the directory, or finds out whether it can be trusted. */
-np_code np_directory_prepare(const char *path, np_error *error);
+/* security.c: makes the directory, or finds out whether it can be trusted, and
+ * opens it.  *fd is the caller's also after a failure, unless it is -1. */
+np_code np_directory_prepare(const char *path, int *fd, np_error *error);
 
 /* wire.c: waits for events of poll.  The first of fds is np_wire_wait_any's own. */
 struct pollfd;

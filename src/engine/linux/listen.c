@@ -70,6 +70,26 @@ static np_code give_to_group(np_listener *l, np_error *error) {
     return NP_E_GROUP;
 }
 
+/* Of the file that was made, not of one that a link in its place leads to: a path may be
+ * in a directory of others. */
+static np_code set_mode(const np_listener *l, mode_t mode, np_error *error) {
+    char path[32];
+    struct stat st;
+    int fd = openat(l->directory, l->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return np_system_error(error, errno);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int os = 0;
+    if (fstat(fd, &st) != 0)
+        os = errno;
+    else if (st.st_dev != l->device || st.st_ino != l->inode)
+        os = EEXIST;
+    else if (chmod(path, mode) != 0)
+        os = errno;
+    close(fd);
+    return os ? np_system_error(error, os) : NP_OK;
+}
+
 static np_code bind_path(np_listener *l, const np_config *config, const struct sockaddr_un *to,
                          socklen_t size, np_error *error) {
     np_code code = remove_stale(l->directory, l->name, to, size, error);
@@ -83,14 +103,14 @@ static np_code bind_path(np_listener *l, const np_config *config, const struct s
     struct stat st;
     if (fstatat(l->directory, l->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return np_system_error(error, errno);
+    if (!S_ISSOCK(st.st_mode))
+        return NP_E_EXISTS;
     l->device = st.st_dev;
     l->inode = st.st_ino;
     code = give_to_group(l, error);
     if (code != NP_OK)
         return code;
-    if ((st.st_mode & 0777) != mode && fchmodat(l->directory, l->name, mode, 0) != 0)
-        return np_system_error(error, errno);
-    return NP_OK;
+    return (st.st_mode & 0777) == mode ? NP_OK : set_mode(l, mode, error);
 }
 
 /* Opens the directory of a path and keeps the file's name in it. */
@@ -104,11 +124,8 @@ static np_code open_directory(np_listener *l, const char *address, np_error *err
     }
     snprintf(l->name, sizeof l->name, "%.107s", slash + 1);
     slash[slash == path] = '\0';
-    if (np_runtime_directory(runtime, sizeof runtime) && strcmp(path, runtime) == 0) {
-        np_code code = np_directory_prepare(path, error);
-        if (code != NP_OK)
-            return code;
-    }
+    if (np_runtime_directory(runtime, sizeof runtime) && strcmp(path, runtime) == 0)
+        return np_directory_prepare(path, &l->directory, error);
     l->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return l->directory < 0 ? np_system_error(error, errno) : NP_OK;
 }

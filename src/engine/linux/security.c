@@ -1,5 +1,6 @@
 /* Who may connect, and who did. */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -9,23 +10,35 @@
 #include <unistd.h>
 
 #include "linux.h"
+#include "wire.h"
 
-np_code np_directory_prepare(const char *path, np_error *error) {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return np_system_error(error, errno);
-    struct stat st;
-    if (lstat(path, &st) != 0)
-        return np_system_error(error, errno);
-    error->value = st.st_mode & 07777;
-    error->limit = st.st_uid;
+static np_code check_directory(const struct stat *st, np_error *error) {
+    error->value = st->st_mode & 07777;
+    error->limit = st->st_uid;
     error->os = 0;
-    if (!S_ISDIR(st.st_mode))
+    if (!S_ISDIR(st->st_mode))
         error->os = ENOTDIR;
-    else if (st.st_uid != geteuid())
+    else if (st->st_uid != geteuid())
         error->os = EPERM;
-    else if (st.st_mode & 077)
+    else if (st->st_mode & 077)
         error->os = EACCES;
     return error->os ? NP_E_DIRECTORY : NP_OK;
+}
+
+/* What is opened is checked itself: it may be another one by then. */
+np_code np_directory_prepare(const char *path, int *fd, np_error *error) {
+    struct stat st;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return np_system_error(error, errno);
+    if (lstat(path, &st) != 0)
+        return np_system_error(error, errno);
+    np_code code = check_directory(&st, error);
+    if (code != NP_OK)
+        return code;
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd < 0 || fstat(*fd, &st) != 0)
+        return np_system_error(error, errno);
+    return check_directory(&st, error);
 }
 
 bool np_access_allows(const np_config *config, const char *address, uid_t uid) {
@@ -79,9 +92,19 @@ void np_link_peer(const np_link *link, np_peer *out) {
     *out = (np_peer){.pid = link->pid ? link->pid : -1, .uid = link->uid, .gid = link->gid};
 }
 
+void np_wire_peer(const np_wire *wire, np_peer *out) {
+    struct ucred cred;
+    socklen_t size = sizeof cred;
+    *out = (np_peer){.pid = -1, .uid = -1, .gid = -1};
+    if (getsockopt(wire->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0)
+        *out = (np_peer){.pid = cred.pid ? cred.pid : -1, .uid = cred.uid, .gid = cred.gid};
+}
+
 void np_peer_look_up(np_peer *peer) {
     struct passwd entry, *found = NULL;
     char text[4096];
+    if (peer->uid < 0)
+        return;
     if (getpwuid_r((uid_t)peer->uid, &entry, text, sizeof text, &found) == 0 && found)
         snprintf(peer->user, sizeof peer->user, "%s", found->pw_name);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "wire.h"
 
 /* Protected (P): nothing is inherited.  Full access for SYSTEM and this user,
  * who make the instances.  The owner is named (O), as that of what an elevated
@@ -134,6 +135,17 @@ static void describe(PSID sid, np_peer *out) {
 
 void np_link_peer(const np_link *link, np_peer *out) {
     *out = (np_peer){.pid = link->pid, .uid = -1, .gid = -1};
+}
+
+void np_wire_peer(const np_wire *wire, np_peer *out) {
+    DWORD flags;
+    ULONG pid;
+    *out = (np_peer){.pid = -1, .uid = -1, .gid = -1};
+    if (!GetNamedPipeInfo(wire->handle, &flags, NULL, NULL, NULL))
+        return;
+    bool server = flags & PIPE_SERVER_END;
+    if ((server ? GetNamedPipeClientProcessId : GetNamedPipeServerProcessId)(wire->handle, &pid))
+        out->pid = pid;
 }
 
 /* What can't be found out (the process has ended, or is not ours to look at)

@@ -13,5 +13,6 @@ extern const test client_socket_tests[];
 extern const test client_parts_tests[];
 extern const test message_time_tests[];
 extern const test last_events_tests[];
+extern const test swaps_tests[];
 
 #endif
