@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 import pytest
 from aio_support import echo, until
@@ -336,3 +337,15 @@ asyncio.run(main())
 
     run(main)
     assert got == [b"hello", npipes.PipeResetError]
+
+
+def test_a_loop_that_had_no_time_takes_nobody_for_lost(nats, pipe_name):
+    async def main():
+        async with talking(nats, pipe_name, heartbeat=0.2) as (near, far, conn):
+            time.sleep(1.5)  # more than three heartbeats
+            assert await conn.call(b"after") == b"after"
+            await asyncio.sleep(0.5)
+            assert await conn.call(b"later") == b"later"
+            assert near.stats.tunnels == far.stats.tunnels == 1
+
+    run(main)
