@@ -17,7 +17,8 @@
 #include "server.h"
 #include "system.h"
 
-static void (*before_bind)(void), (*after_bind)(void), (*after_look)(void);
+/* Other threads look and bind as well. */
+static NP_THREAD_LOCAL void (*before_bind)(void), (*after_bind)(void), (*after_look)(void);
 
 static void once(void (**hook)(void)) {
     void (*function)(void) = *hook;
