@@ -55,7 +55,8 @@ def test_a_failure_is_reported_once_for_each_time_without_a_server(manager, log,
         assert conn.is_opening
         with served(pipe_name):
             log.wait("on_connected", time_without)
-            assert conn.error is None
+            # Under Windows one that came while the server before was stopping may have had more of them.
+            assert eventually(lambda: conn.is_connected and conn.error is None)
 
 
 def test_the_next_attempt_waits_for_on_disconnected(log, pipe_name):
