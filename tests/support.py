@@ -368,9 +368,9 @@ def interrupted_after(delay):
         timer.join(TIMEOUT)
 
 
-def interrupted(call, begun=None):
-    """Ctrl-C ends call(), which waits.  It comes when begun() is true, else after a moment; and never outside of this,
-    where it would end all tests."""
+def interrupted(call, begun=None, by=interrupt_main_thread):
+    """Ctrl-C ends call(), which waits.  It comes, by by(), when begun() is true, else after a moment; and never outside of
+    this, where it would end all tests."""
     entered, returned = threading.Event(), False
 
     def interrupt():
@@ -379,7 +379,7 @@ def interrupted(call, begun=None):
             eventually(begun)
         else:
             time.sleep(0.1)
-        interrupt_main_thread()
+        by()
 
     thread = in_thread(interrupt)
     try:

@@ -63,6 +63,28 @@ def test_ctrl_c_inside_a_send_leaves_it_half_sent(ends):
 
 
 @linux_only
+@pytest.mark.parametrize("call", ["recv_bytes", "recv_many", "poll", "send_bytes", "accept", "connect", "run"])
+def test_a_signal_that_does_not_end_the_systems_wait_is_seen_soon(server, call):
+    """One that another thread took, or that came just before the wait."""
+    a, _ends = npipes.Pipe()
+    calls = {
+        "recv_bytes": a.recv_bytes,
+        "recv_many": lambda: a.recv_many(timeout=TIMEOUT),
+        "poll": lambda: a.poll(None),
+        "send_bytes": lambda: a.send_bytes(bytes(50_000_000)),
+        "accept": lambda: npipes.Listener().accept(),
+        "connect": lambda: npipes.connect(server.address + "-nobody", timeout=TIMEOUT),
+        "run": server.run,
+    }
+
+    def signal_another_thread():
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    taken = seconds(lambda: interrupted(calls[call], by=signal_another_thread))
+    assert taken < TIMEOUT / 2
+
+
+@linux_only
 def test_ctrl_c_inside_a_message_loses_nothing(listener):
     with raw_client(listener.address) as peer, listener.accept() as client:
         peer.sendall(b"\0\0\0\5he")

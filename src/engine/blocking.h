@@ -34,7 +34,8 @@ struct np_signal;
 /* How long a call may wait, and what else ends it. */
 typedef struct np_wait {
     int64_t deadline;               /* of np_clock(), or one of the above */
-    intptr_t interrupt;             /* Windows: an event that ends the wait too; 0: none */
+    intptr_t interrupt;             /* not 0: the host looks for signals.  Windows: the event that
+                                     * they set.  Linux: any number; waits end once a second */
     const struct np_signal *wake;   /* the engine's */
 } np_wait;
 

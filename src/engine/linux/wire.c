@@ -14,6 +14,10 @@
 
 enum { LARGE_SEND = 192 << 10, SLICES = 4 };
 
+/* A signal that comes just before a wait does not end it, so whoever looks for
+ * signals is asked this often at least. */
+#define ASK_NS INT64_C(1000000000)
+
 /* ---- waiting ----------------------------------------------------------- */
 
 static int milliseconds(int64_t ns) {
@@ -30,7 +34,8 @@ np_code np_wire_wait_any(struct pollfd *fds, size_t count, const np_wait *wait, 
     fds[0].events = POLLIN;
     for (;;) {
         int64_t left = np_wait_left(wait);
-        int r = poll(fds, count, milliseconds(left));
+        bool asks = wait->interrupt && (left < 0 || left > ASK_NS);
+        int r = poll(fds, count, milliseconds(asks ? ASK_NS : left));
         if (r < 0 && errno == EINTR)
             return NP_E_INTERRUPTED;
         *os = r < 0 ? errno : 0;
@@ -42,6 +47,8 @@ np_code np_wire_wait_any(struct pollfd *fds, size_t count, const np_wait *wait, 
             return NP_E_CLOSED;
         if (r > 0)
             return NP_OK;
+        if (asks)
+            return NP_E_INTERRUPTED;
         if (np_wait_left(wait) == 0)
             return NP_E_TIMEOUT;
     }
@@ -110,9 +117,9 @@ np_code np_wire_dial(np_wire *w, const char *address, bool owner_only, uint64_t 
 
 np_code np_wire_dial_pause(const char *address, np_code why, int64_t pause_ns,
                            const np_wait *wait) {
-    (void)address, (void)why, (void)wait;
+    (void)address, (void)why;
     struct timespec pause = {.tv_sec = pause_ns / 1000000000, .tv_nsec = pause_ns % 1000000000};
-    return nanosleep(&pause, NULL) == 0 ? NP_OK : NP_E_INTERRUPTED;
+    return nanosleep(&pause, NULL) == 0 && !wait->interrupt ? NP_OK : NP_E_INTERRUPTED;
 }
 
 /* ---- receiving --------------------------------------------------------- */
