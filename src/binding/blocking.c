@@ -109,7 +109,8 @@ static np_code pause_steps(np_channel_dial *dial, patience *p) {
     np_code code = NP_E_INTERRUPTED;
     while (code == NP_E_INTERRUPTED) {
         Py_BEGIN_ALLOW_THREADS code = np_channel_pause(dial, &p->wait);
-        Py_END_ALLOW_THREADS if (code == NP_E_INTERRUPTED && patience_signals(p) < 0) return code;
+        Py_END_ALLOW_THREADS if (code != NP_E_TIMEOUT
+                                 && patience_signals(p) < 0) return NP_E_INTERRUPTED;
     }
     return code;
 }

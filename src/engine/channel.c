@@ -75,6 +75,8 @@ np_code np_channel_connect(np_channel_dial *dial, const np_wait *wait, np_channe
             return fail(error, NP_DOING_CONNECT, code, os);
         dial->last = code;
         code = np_channel_pause(dial, wait);
+        if (code == NP_OK && wait->interrupt)
+            code = NP_E_INTERRUPTED;    /* pauses are many, and a signal may come between two */
         if (code != NP_OK) {
             fail(error, NP_DOING_CONNECT, code, code == NP_E_TIMEOUT ? os : 0);
             error->value = code == NP_E_TIMEOUT ? dial->last : 0;
