@@ -70,7 +70,7 @@ def extension(name, rooms, headers=()):
 extensions = [extension("npipes._npipes", rooms)]
 if target == "win32":
     native = "src/binding/windows/native"
-    extensions.append(extension("npipes._native", [native], headers=["src/engine/windows"]))
+    extensions.append(extension("npipes._native", [native], headers=["src/engine/windows", "src/binding"]))
 
 
 class Build(build_ext):

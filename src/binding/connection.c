@@ -1,6 +1,7 @@
 /* What ServerConnection and ClientConnection share: all but how they call the
  * object they belong to. */
 #include "bridge.h"
+#include "sequence.h"
 
 #include <structmember.h>
 
@@ -323,20 +324,9 @@ static PyObject *text_or_none(const char *text) {
 }
 
 PyObject *peer_new(module_state *state, const np_peer *who) {
-    PyObject *peer = PyStructSequence_New(state->peer_type);
     PyObject *items[] = {number_or_none(who->pid), number_or_none(who->uid),
                          number_or_none(who->gid), text_or_none(who->sid), text_or_none(who->user)};
-    bool ok = peer != NULL;
-    for (Py_ssize_t i = 0; i < 5; i++) {
-        ok = ok && items[i];
-        if (peer)
-            PyStructSequence_SET_ITEM(peer, i, items[i]);
-        else
-            Py_XDECREF(items[i]);
-    }
-    if (!ok)
-        Py_CLEAR(peer);
-    return peer;
+    return sequence_new(state->peer_type, sizeof items / sizeof *items, items);
 }
 
 PyObject *connection_get_peer(PyObject *op, void *unused) {

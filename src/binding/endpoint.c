@@ -1,6 +1,7 @@
 /* The object that Server and ClientManager share: its life, its methods and what
  * can be asked of it.  Starting and running are in endpoint_run.c. */
 #include "aio.h"
+#include "sequence.h"
 
 #include <structmember.h>
 
@@ -249,16 +250,10 @@ PyObject *endpoint_get_stats(PyObject *op, void *unused) {
     const uint64_t values[] = {s.connections,  s.connections_total, s.messages_in,
                                s.messages_out, s.bytes_in,          s.bytes_out,
                                s.queued_bytes, s.queued_events,     s.errors};
-    PyObject *r = PyStructSequence_New(self->state->stats_type);
-    for (size_t i = 0; r && i < sizeof values / sizeof *values; i++) {
-        PyObject *n = PyLong_FromUnsignedLongLong(values[i]);
-        if (!n) {
-            Py_CLEAR(r);
-            break;
-        }
-        PyStructSequence_SET_ITEM(r, (Py_ssize_t)i, n);
-    }
-    return r;
+    PyObject *items[sizeof values / sizeof *values];
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        items[i] = PyLong_FromUnsignedLongLong(values[i]);
+    return sequence_new(self->state->stats_type, sizeof items / sizeof *items, items);
 }
 
 PyObject *endpoint_get_wait_handle(PyObject *op, void *unused) {

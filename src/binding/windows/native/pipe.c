@@ -1,5 +1,6 @@
 /* The functions of named pipes. */
 #include "native.h"
+#include "sequence.h"
 
 PyObject *native_CreateNamedPipe(PyObject *module, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"lpName",          "dwOpenMode",           "dwPipeMode",
@@ -124,22 +125,6 @@ PyObject *native_WaitNamedPipe(PyObject *module, PyObject *args, PyObject *kwarg
 
 /* ---- what a pipe is and has -------------------------------------------- */
 
-/* A result with named items; steals them, and is NULL if one of them is. */
-static PyObject *make(PyTypeObject *type, Py_ssize_t count, PyObject **items) {
-    PyObject *result = PyStructSequence_New(type);
-    bool whole = result != NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        whole &= items[i] != NULL;
-        if (result)
-            PyStructSequence_SetItem(result, i, items[i]);
-        else
-            Py_XDECREF(items[i]);
-    }
-    if (!whole)
-        Py_CLEAR(result);
-    return result;
-}
-
 PyObject *native_PeekNamedPipe(PyObject *module, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"hNamedPipe", "nBufferSize", NULL};
     HANDLE handle;
@@ -158,9 +143,10 @@ PyObject *native_PeekNamedPipe(PyObject *module, PyObject *args, PyObject *kwarg
         Py_DECREF(bytes);
         return native_raise(os, NULL);
     }
-    return make(native_state_of(module)->peek_type, 3,
-                (PyObject *[]){native_shortened(bytes, count), PyLong_FromUnsignedLong(total),
-                               PyLong_FromUnsignedLong(left)});
+    return sequence_new(native_state_of(module)->peek_type, 3,
+                        (PyObject *[]){native_shortened(bytes, count),
+                                       PyLong_FromUnsignedLong(total),
+                                       PyLong_FromUnsignedLong(left)});
 }
 
 PyObject *native_GetNamedPipeHandleState(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -173,8 +159,9 @@ PyObject *native_GetNamedPipeHandleState(PyObject *module, PyObject *args, PyObj
                                     ? 0
                                     : GetLastError();
     Py_END_ALLOW_THREADS if (os) return native_raise(os, NULL);
-    return make(native_state_of(module)->handle_state_type, 2,
-                (PyObject *[]){PyLong_FromUnsignedLong(state), PyLong_FromUnsignedLong(instances)});
+    return sequence_new(native_state_of(module)->handle_state_type, 2,
+                        (PyObject *[]){PyLong_FromUnsignedLong(state),
+                                       PyLong_FromUnsignedLong(instances)});
 }
 
 PyObject *native_SetNamedPipeHandleState(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -206,9 +193,10 @@ PyObject *native_GetNamedPipeInfo(PyObject *module, PyObject *args, PyObject *kw
                                     ? 0
                                     : GetLastError();
     Py_END_ALLOW_THREADS if (os) return native_raise(os, NULL);
-    return make(native_state_of(module)->info_type, 4,
-                (PyObject *[]){PyLong_FromUnsignedLong(flags), PyLong_FromUnsignedLong(out),
-                               PyLong_FromUnsignedLong(in), PyLong_FromUnsignedLong(instances)});
+    return sequence_new(native_state_of(module)->info_type, 4,
+                        (PyObject *[]){PyLong_FromUnsignedLong(flags), PyLong_FromUnsignedLong(out),
+                                       PyLong_FromUnsignedLong(in),
+                                       PyLong_FromUnsignedLong(instances)});
 }
 
 PyObject *native_GetNamedPipeServerProcessId(PyObject *module, PyObject *args, PyObject *kwargs) {
