@@ -30,10 +30,9 @@ static np_code code_of(int os) {
 
 static bool is_trusted(int fd, const char *address, bool owner_only, uint64_t *uid) {
     struct ucred cred;
-    socklen_t size = sizeof cred;
     if (!owner_only && !np_address_is_open_to_all(address))
         return true;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) != 0)
+    if (!np_socket_peer(fd, &cred))
         return false;
     *uid = cred.uid;
     return cred.uid == geteuid() || (cred.uid == 0 && !owner_only);

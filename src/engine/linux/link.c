@@ -20,9 +20,8 @@ void np_link_init(np_link *link, int fd) {
     memset(link, 0, sizeof *link);
     link->source.kind = NP_SOURCE_LINK;
     link->fd = fd;
-    struct ucred cred = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
-    socklen_t size = sizeof cred;
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size);
+    struct ucred cred;
+    np_socket_peer(fd, &cred);
     link->pid = cred.pid;
     link->uid = cred.uid;
     link->gid = cred.gid;

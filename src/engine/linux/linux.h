@@ -47,6 +47,9 @@ bool np_access_allows(const np_config *config, const char *address, uid_t uid);
  * address can be for one. */
 np_code np_access_group(const np_config *config, const char *address, gid_t *gid, np_error *error);
 
+/* security.c: who the other end was when it connected.  False: not known, and
+ * no user. */
+bool np_socket_peer(int fd, struct ucred *out);
 /* security.c: makes the directory, or finds out whether it can be trusted, and
  * opens it.  *fd is the caller's also after a failure, unless it is -1. */
 np_code np_directory_prepare(const char *path, int *fd, np_error *error);

@@ -92,11 +92,18 @@ void np_link_peer(const np_link *link, np_peer *out) {
     *out = (np_peer){.pid = link->pid ? link->pid : -1, .uid = link->uid, .gid = link->gid};
 }
 
+bool np_socket_peer(int fd, struct ucred *out) {
+    socklen_t size = sizeof *out;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out, &size) == 0)
+        return true;
+    *out = (struct ucred){.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
+    return false;
+}
+
 void np_wire_peer(const np_wire *wire, np_peer *out) {
     struct ucred cred;
-    socklen_t size = sizeof cred;
     *out = (np_peer){.pid = -1, .uid = -1, .gid = -1};
-    if (getsockopt(wire->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0)
+    if (np_socket_peer(wire->fd, &cred))
         *out = (np_peer){.pid = cred.pid ? cred.pid : -1, .uid = cred.uid, .gid = cred.gid};
 }
 

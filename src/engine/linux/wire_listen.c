@@ -23,11 +23,9 @@ intptr_t np_wire_listener_handle(const np_wire_listener *l) { return l->listener
 
 static bool is_let_in(const np_wire_listener *l, int fd) {
     struct ucred cred;
-    socklen_t size = sizeof cred;
     if (l->any_user)
         return true;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0
-           && (cred.uid == geteuid() || cred.uid == 0);
+    return np_socket_peer(fd, &cred) && (cred.uid == geteuid() || cred.uid == 0);
 }
 
 /* A client that may not, or that gave up while it waited, is none. */
