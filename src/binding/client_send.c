@@ -188,8 +188,8 @@ PyObject *client_send(PyObject *op, PyObject *args, PyObject *kwargs) {
 
 /* ---- call -------------------------------------------------------------- */
 
-/* With the receiving turn, so that the reply is nobody else's. */
-/* spent: seconds of the timeout that are over. */
+/* With the receiving turn, so that the reply is nobody else's.  spent: seconds of the timeout
+ * that are over. */
 static PyObject *exchange(client_object *self, const Py_buffer *view, PyObject *timeout,
                           double spent) {
     patience p;

@@ -317,8 +317,10 @@ extern const bool host_has_descriptors;
 bool host_post(intptr_t port, intptr_t address);
 /* multiprocessing.connection's name for the kind of address there is. */
 extern const char host_family[];
-/* Before a blocking call of this thread waits: what Ctrl-C sets (np_wait.interrupt). */
+/* Before a blocking call of this thread waits: np_wait.interrupt.  0 unless it is the main
+ * thread, as no other runs signal handlers. */
 intptr_t host_interrupt(void);
+PyAPI_FUNC(int) _PyOS_IsMainThread(void);       /* not in every version's Python.h */
 /* The OSError of a system error; value, exception set on failure. */
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename);
 

@@ -28,6 +28,9 @@ struct np_handshake;
 
 #define NP_FOREVER INT64_MAX
 #define NP_AT_ONCE INT64_MIN        /* only where np_channel_tries; nothing interrupts it */
+/* A system signal that comes just before a wait begins does not end it, so the host
+ * is asked this often at least. */
+#define NP_ASK_NS INT64_C(1000000000)
 
 struct np_signal;
 

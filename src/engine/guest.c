@@ -6,19 +6,16 @@
 
 enum { LATE_ROUNDS = 16 };          /* of a run whose time is up */
 
-/* A system signal that arrives just before a guest begins to wait does not end
- * that wait, so the host is asked this often at least.  A marshalled guest's
- * waits are many and short, and a timer for each would cost more than the rest
- * of the round: there the worker, who has nothing else to do, wakes it. */
-#define ASK_NS INT64_C(1000000000)
-
 /* ---- the lease --------------------------------------------------------- */
 
+/* A marshalled guest's waits are many and short, and a timer for each, so that the
+ * host is asked, would cost more than the rest of the round: the worker, who has
+ * nothing else to do, wakes it. */
 void np_lease_enter_worker(np_endpoint *ep) {
     np_lease *l = &ep->lease;
     np_mutex_lock(&l->lock);
     while (np_load32(&l->guests)) {
-        if (np_cond_wait_for(&l->changed, &l->lock, ASK_NS))
+        if (np_cond_wait_for(&l->changed, &l->lock, NP_ASK_NS))
             continue;
         np_store32(&ep->attention, 1);
         np_port_wake(&ep->workers[0].port);
@@ -84,7 +81,7 @@ static int64_t end_of(int64_t timeout_ns) {
     return timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
 }
 
-static int64_t one_wait(int64_t left) { return left < 0 || left > ASK_NS ? ASK_NS : left; }
+static int64_t one_wait(int64_t left) { return left < 0 || left > NP_ASK_NS ? NP_ASK_NS : left; }
 
 /* The first round only looks: what came while this thread became the guest. */
 static int64_t next_wait(bool *looked, int64_t left) {

@@ -40,9 +40,6 @@ void interrupt_watch_begin(interrupt_watch *watch, np_endpoint *endpoint) {
 
 void interrupt_watch_end(interrupt_watch *watch) { watch->endpoint = NULL; }
 
-PyAPI_FUNC(int) _PyOS_IsMainThread(void);
-
-/* Only the main thread runs signal handlers. */
 intptr_t host_interrupt(void) { return _PyOS_IsMainThread(); }
 
 PyObject *host_os_error(PyObject *type, int os, const char *text, PyObject *filename) {

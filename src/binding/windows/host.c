@@ -40,9 +40,6 @@ void interrupt_watch_end(interrupt_watch *watch) {
     watch->wait = NULL;
 }
 
-PyAPI_FUNC(int) _PyOS_IsMainThread(void);
-
-/* Only the main thread runs signal handlers. */
 intptr_t host_interrupt(void) {
     HANDLE event = _PyOS_IsMainThread() ? _PyOS_SigintEvent() : NULL;
     if (event)

@@ -14,10 +14,6 @@
 
 enum { LARGE_SEND = 192 << 10, SLICES = 4 };
 
-/* A signal that comes just before a wait does not end it, so whoever looks for
- * signals is asked this often at least. */
-#define ASK_NS INT64_C(1000000000)
-
 /* ---- waiting ----------------------------------------------------------- */
 
 static int milliseconds(int64_t ns) {
@@ -34,8 +30,8 @@ np_code np_wire_wait_any(struct pollfd *fds, size_t count, const np_wait *wait, 
     fds[0].events = POLLIN;
     for (;;) {
         int64_t left = np_wait_left(wait);
-        bool asks = wait->interrupt && (left < 0 || left > ASK_NS);
-        int r = poll(fds, count, milliseconds(asks ? ASK_NS : left));
+        bool asks = wait->interrupt && (left < 0 || left > NP_ASK_NS);
+        int r = poll(fds, count, milliseconds(asks ? NP_ASK_NS : left));
         if (r < 0 && errno == EINTR)
             return NP_E_INTERRUPTED;
         *os = r < 0 ? errno : 0;
