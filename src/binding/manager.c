@@ -157,13 +157,11 @@ static PyObject *start_connect(endpoint_object *self, PyObject *name, const char
         return NULL;
     }
     c->dialed = true;
-    np_connection *connection;
-    np_code code = np_endpoint_connect(ep, encoded, timeout_ns, c, &connection, &error);
+    /* Where there is no GIL its first event may come before this returns. */
+    np_code code = np_endpoint_connect(ep, encoded, timeout_ns, c, &c->connection, &error);
     np_endpoint_release(ep);
-    if (code == NP_OK) {
-        c->connection = connection;     /* with the reference that came with it */
+    if (code == NP_OK)
         return (PyObject *)c;
-    }
     if (PySet_Discard(self->dialed, (PyObject *)c) < 0)
         PyErr_Clear();
     Py_DECREF(c);
