@@ -1,6 +1,7 @@
 """An endpoint of the engine on an event loop: starting, watching, and every way it can end."""
 
 import asyncio
+import contextlib
 import inspect
 import os
 import weakref
@@ -42,7 +43,11 @@ class Engine:
         self._anchor = weakref.ref(self.loop.call_later(_YEAR, anchor))
 
     def create_task(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
-        return self.loop.create_task(work if asyncio.iscoroutine(work) else _await(work))
+        task = self.loop.create_task(work if asyncio.iscoroutine(work) else _await(work))
+        # One that is destroyed is a dropped loop's, and in which order its parts go nobody knows.
+        with contextlib.suppress(AttributeError):  # another library's kind of task
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return task
 
     def report(self, what: str, error: BaseException, conn: Connection | None) -> None:
         of = f" of {conn!r}" if conn is not None else ""
@@ -78,7 +83,6 @@ class Engine:
             return
         self.is_abandoned = True
         for task in self._tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
             work = task.get_coro()
             if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
                 work.close()

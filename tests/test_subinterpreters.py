@@ -115,10 +115,11 @@ def test_a_subinterpreter_may_end_with_everything_still_open(pipe_name):
 @before_3_13
 def test_a_program_may_exit_with_subinterpreters(pipe_name):
     program = f"""
-        import sys
+        import sys, warnings
         import {interpreters.__name__} as interpreters
         import npipes
 
+        warnings.filterwarnings("ignore", "remaining subinterpreters")
         with npipes.Server(sys.argv[1], free_threading_events=True) as server:
             server.on_message = lambda conn, data, cookie: conn.write(data)
             for i in range(2):
