@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing.connection
 import os
 import shutil
@@ -21,6 +22,7 @@ import pytest
 import npipes
 
 WINDOWS = sys.platform == "win32"
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 TIMEOUT = 20.0  # a wait that takes this long has failed
 FAMILY = "AF_PIPE" if WINDOWS else "AF_UNIX"
 
@@ -48,6 +50,15 @@ def eventually(condition, timeout=TIMEOUT):
             return False
         time.sleep(0.005)
     return True
+
+
+def let_go(condition):
+    """The same of objects that are to go without a collection.
+
+    A free-threaded interpreter frees what one thread made and another let go when the first runs Python code again,
+    which a worker does at its next event, or at a collection.
+    """
+    return eventually(lambda: (FREE_THREADED and gc.collect() < 0) or condition())
 
 
 def seconds(function, *args, **kwargs):
@@ -347,6 +358,11 @@ def resident_bytes():
     """Linux: memory that this process really has."""
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def spare(mebibytes):
+    """Bytes that may stay resident; a free-threaded interpreter's allocator keeps more of what was freed."""
+    return (mebibytes << 20) * (3 if FREE_THREADED else 1)
 
 
 def interrupt_main_thread():

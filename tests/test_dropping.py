@@ -12,6 +12,7 @@ from support import (
     Log,
     echo,
     eventually,
+    let_go,
     finish,
     in_thread,
     thread_count,
@@ -134,7 +135,7 @@ def test_a_handler_may_drop_the_last_reference(pipe_name, threads):
         client.send(b"x")
         assert dropped.wait(TIMEOUT)
         assert client.has_ended() and other.has_ended()
-    assert eventually(lambda: gone() is None)
+    assert let_go(lambda: gone() is None)
     assert len(log.of("on_disconnected")) == 2
     with npipes.Server(pipe_name):
         pass
@@ -154,7 +155,7 @@ def test_a_server_dropped_while_run_waits_lives_until_it_returns(pipe_name):
         assert client.has_ended()
     finish(thread)
     del thread
-    assert eventually(lambda: gone() is None)
+    assert let_go(lambda: gone() is None)
 
 
 def test_servers_and_connections_can_be_weakly_referenced_and_hashed(serve, connect):
@@ -170,7 +171,7 @@ def test_servers_and_connections_can_be_weakly_referenced_and_hashed(serve, conn
     del conn
     table.clear()
     log.entries.clear()
-    assert eventually(lambda: ref() is None), "a connection that ended is still held"
+    assert let_go(lambda: ref() is None), "a connection that ended is still held"
 
 
 def test_a_connection_outlives_its_server(pipe_name):

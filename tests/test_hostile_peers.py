@@ -35,6 +35,7 @@ from support import (
     raw_client,
     receive_frame,
     resident_bytes,
+    spare,
     thread_count,
 )
 
@@ -134,7 +135,7 @@ def test_memory_descriptors_and_threads_return(end):
         done = all_of_them(done)
     assert eventually(lambda: descriptor_count() <= descriptors)
     assert eventually(lambda: thread_count() <= threads)
-    assert resident_bytes() - memory < 8 << 20
+    assert resident_bytes() - memory < spare(8)
 
 
 def settled(count):
@@ -263,7 +264,7 @@ def test_ten_thousand_that_connect_and_vanish_leave_nothing(pipe_name, stack, ki
     if kind is ServerEnd:
         assert end.server.stats.connections_total >= 10_301
     assert eventually(lambda: descriptor_count() <= descriptors)
-    assert resident_bytes() - memory < 6 << 20
+    assert resident_bytes() - memory < spare(6)
 
 
 def _accept_all(listener, stop):
@@ -301,7 +302,7 @@ def test_servers_that_vanish_leave_nothing(pipe_name, stack, kind):
     assert end.exchange(b"still here") == b"still here"
     assert eventually(lambda: descriptor_count() <= descriptors)
     assert eventually(lambda: thread_count() <= threads)
-    assert resident_bytes() - memory < 16 << 20
+    assert resident_bytes() - memory < spare(16)
 
 
 def test_clients_that_leave_at_once_leave_nothing(serve):

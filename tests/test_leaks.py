@@ -9,6 +9,7 @@ from support import (
     descriptor_count,
     echo,
     eventually,
+    let_go,
     linux_only,
     running,
     thread_count,
@@ -62,7 +63,7 @@ def test_messages_cookies_and_connections_are_let_go(serve, free, size):
         for _ in range(20):
             assert client.request(bytes(size)) == bytes(size)
         log.wait("on_sent", 20)
-        assert eventually(lambda: not cookies)
+        assert let_go(lambda: not cookies)
     log.wait("on_disconnected")
     assert eventually(lambda: not conns)
 
@@ -84,13 +85,13 @@ def test_cookies_of_writes_that_fail_are_let_go(serve, free):
             conn.write(bytes(1_000_000), cookie)
         del cookie
     log.wait("end")
-    assert eventually(lambda: not cookies)
+    assert let_go(lambda: not cookies)
     cookie = Cookie()
     cookies.add(cookie)
     with pytest.raises(npipes.PipeClosedError):
         conn.write(b"x", cookie)
     del cookie
-    assert eventually(lambda: not cookies)
+    assert let_go(lambda: not cookies)
 
 
 def test_large_payloads_are_let_go_once_they_are_sent(serve, connect, free):
@@ -107,7 +108,7 @@ def test_large_payloads_are_let_go_once_they_are_sent(serve, connect, free):
         conn.write(data)
         assert len(client.receive()) == len(data)
         log.wait("on_sent", count)
-        assert eventually(lambda: sys.getrefcount(data) == before)
+        assert let_go(lambda: sys.getrefcount(data) == before)
     assert server.broadcast(data) == 1
     assert len(client.receive()) == len(data)
-    assert eventually(lambda: sys.getrefcount(data) == before)
+    assert let_go(lambda: sys.getrefcount(data) == before)

@@ -4,7 +4,7 @@ import sys
 import weakref
 
 import pytest
-from support import Client, Log, eventually
+from support import Client, Log, let_go
 
 import npipes
 
@@ -173,7 +173,7 @@ def test_everything_is_let_go(client, conn, log):
     with pytest.raises(TypeError):
         conn.write_many([large, "text"], Cookie())
     log.entries.clear()
-    assert eventually(lambda: not cookies and sys.getrefcount(large) == before)
+    assert let_go(lambda: not cookies and sys.getrefcount(large) == before)
 
 
 def test_the_cookie_of_what_a_client_does_not_take_comes_back(client, conn, log):

@@ -248,11 +248,30 @@ static size_t deliver_one(endpoint_object *s, bridge_thread *t, np_event *e, siz
     return taken;
 }
 
+/* How often, and for how long each time, events wait for a finalizer. */
+enum { REVIVAL_ATTEMPTS = 1000, REVIVAL_NS = 1000000 };
+
+/* Waits for an object whose finalizer has yet to say that it waits for events. */
+static endpoint_object *object_for_events(bridge *b) {
+    endpoint_object *s = bridge_object(b);
+    bool gone = false;
+    for (unsigned i = 0; !s && !gone && i < REVIVAL_ATTEMPTS; i++) {
+        PyThreadState *state = PyEval_SaveThread();
+        np_mutex_lock(&b->guard);
+        gone = !b->object;
+        if (!gone)
+            np_cond_wait_for(&b->revived, &b->guard, REVIVAL_NS);
+        np_mutex_unlock(&b->guard);
+        PyEval_RestoreThread(state);
+        s = bridge_object(b);
+    }
+    return s;
+}
+
 static bool deliver(void *user, void *thread, np_event *events, size_t count) {
     bridge *b = user;
     bridge_thread *t = thread;
-    endpoint_object *s = b->object;
-    Py_XINCREF(s);
+    endpoint_object *s = object_for_events(b);
     for (size_t i = 0; i < count;) {
         if (s) {
             i += s->aio ? aio_deliver_one(s, t, &events[i], count - i)
@@ -305,10 +324,12 @@ static bool enter(void *user, void *thread) {
 static void leave(void *user, void *thread) {
     bridge *b = user;
     bridge_thread *t = thread;
-    if (b->raised) {
-        put_exception(b->raised);
-        b->raised = NULL;
-        handler_failed(t, (PyObject *)b->object);
+    PyObject *raised = np_load_ptr(&b->raised) ? np_swap_ptr(&b->raised, NULL) : NULL;
+    if (raised) {
+        PyObject *object = (PyObject *)bridge_object(b);
+        put_exception(raised);
+        handler_failed(t, object);
+        Py_XDECREF(object);
     }
     if (!t->holds)
         t->state = PyEval_SaveThread();
@@ -363,8 +384,10 @@ static void waiting(void *user, void *thread) {
     if (post_packet(b))
         return;
     enter(b, thread);
-    if (b->object && b->object->aio)
-        aio_wake(b->object);
+    endpoint_object *s = bridge_object(b);
+    if (s && s->aio)
+        aio_wake(s);
+    Py_XDECREF(s);
     leave(b, thread);
 }
 
@@ -377,45 +400,53 @@ void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
 /* ---- handshakes -------------------------------------------------------- */
 
 /* What a step raises is for leave, which knows the thread. */
-static bool step_failed(bridge *b) {
+static bool step_failed(bridge *b, endpoint_object *s) {
     if (!PyErr_Occurred())
         return false;
-    if (b->raised)
-        PyErr_WriteUnraisable((PyObject *)b->object);
-    else
-        b->raised = take_exception();
+    PyObject *raised = take_exception();
+    if (!np_cas_ptr(&b->raised, NULL, raised)) {
+        put_exception(raised);
+        PyErr_WriteUnraisable((PyObject *)s);
+    }
     return true;
 }
 
 static bool step_random(void *user, uint8_t *out, size_t size) {
     bridge *b = user;
-    bool done = b->object && secrets_random(b->object->state, out, size);
-    return !step_failed(b) && done;
+    endpoint_object *s = bridge_object(b);
+    bool done = s && secrets_random(s->state, out, size);
+    bool failed = step_failed(b, s);
+    Py_XDECREF(s);
+    return done && !failed;
 }
 
 /* Without its object a run has no key, and is about to end. */
 static int step_mac(void *user, const char *digest, const uint8_t *message, size_t size,
                     uint8_t out[NP_MAC_MAX]) {
     bridge *b = user;
-    endpoint_object *s = b->object;
-    if (!s || !s->key)
-        return -1;
-    int length = secrets_mac(s->state, s->key, digest, message, size, out);
-    return step_failed(b) ? -1 : length;
+    endpoint_object *s = bridge_object(b);
+    int length = s && s->key ? secrets_mac(s->state, s->key, digest, message, size, out) : -1;
+    bool failed = step_failed(b, s);
+    Py_XDECREF(s);
+    return failed ? -1 : length;
 }
 
 static bool step_equal(void *user, const uint8_t *a, const uint8_t *c, size_t size) {
     bridge *b = user;
-    bool equal = b->object && secrets_equal(b->object->state, a, c, size);
-    return !step_failed(b) && equal;
+    endpoint_object *s = bridge_object(b);
+    bool equal = s && secrets_equal(s->state, a, c, size);
+    bool failed = step_failed(b, s);
+    Py_XDECREF(s);
+    return equal && !failed;
 }
 
 /* ---- life -------------------------------------------------------------- */
 
 static np_buffer *buffer_new(void *user, size_t size) {
-    endpoint_object *s = ((bridge *)user)->object;
+    endpoint_object *s = bridge_object(user);
     if (s && !np_load32(&s->state->expects_large) && !np_swap32(&s->state->expects_large, 1))
         host_expect_large_messages();
+    Py_XDECREF(s);
     return payload_new(size);
 }
 
@@ -435,8 +466,25 @@ static void released(void *user) {
     free(b);
 }
 
+endpoint_object *bridge_object(bridge *b) {
+    np_mutex_lock(&b->guard);
+    endpoint_object *s = b->object;
+    if (s && !try_reference((PyObject *)s))
+        s = NULL;
+    np_mutex_unlock(&b->guard);
+    return s;
+}
+
+void bridge_revive_object(bridge *b) {
+    allow_try_reference((PyObject *)b->object);
+    np_cond_broadcast(&b->revived);
+}
+
 void bridge_leave(bridge *b) {
+    np_mutex_lock(&b->guard);
     b->object = NULL;
+    np_mutex_unlock(&b->guard);
+    np_cond_broadcast(&b->revived);
     released(b);
 }
 
@@ -447,8 +495,11 @@ bridge *bridge_new(endpoint_object *object) {
         return NULL;
     }
     np_store32(&b->refs, 1);
+    np_mutex_init(&b->guard);
+    np_cond_init(&b->revived);
     b->interpreter = PyInterpreterState_Get();
     b->object = object;
+    allow_try_reference((PyObject *)object);
     return b;
 }
 

@@ -5,14 +5,16 @@
 #include "atomic.h"
 #include "state.h"
 
-/* Lives as long as its Server or ClientManager or one of that's endpoints.
- * `object` is borrowed and guarded by the GIL: NULL once the object is gone, and
- * events go nowhere from then on. */
+/* Lives as long as its Server or ClientManager or one of that's endpoints. */
 struct bridge {
     np_atomic_u32 refs;
     PyInterpreterState *interpreter;
-    endpoint_object *object;
-    PyObject *raised;       /* what came of a signal inside a handshake's step */
+    np_mutex guard;
+    endpoint_object *object;    /* guard; borrowed: NULL once the object is gone, and events go
+                                   nowhere from then on.  bridge_object is the way to it; a
+                                   loop's thread reads it without */
+    np_cond revived;            /* bridge_revive_object, or bridge_leave */
+    np_atomic_ptr raised;   /* what came of a signal inside a handshake's step */
     np_atomic_ptr kept;     /* the object, dropped inside a handler, until its run has ended */
     PyThread_type_lock packet_lock;     /* NULL: no packets, ever; guards */
     intptr_t packet_port, packet_address;
@@ -28,6 +30,12 @@ typedef struct bridge_thread {
 
 /* With one reference, the object's. */
 bridge *bridge_new(endpoint_object *object);
+/* A new reference to the object; NULL: it is gone, or about to be.  With the GIL, or
+ * what is in its place. */
+endpoint_object *bridge_object(bridge *b);
+/* Where there is no GIL, an object that is being finalized can't be had, until the
+ * finalizer calls this: before it waits for the last events. */
+void bridge_revive_object(bridge *b);
 void bridge_retain(bridge *b);
 /* Keeps the object, whose finalizer runs inside its own handler, for the events
  * that are still to come. */

@@ -303,8 +303,8 @@ PyObject *connection_get_pending(PyObject *op, void *unused) {
 
 PyObject *connection_get_endpoint(PyObject *op, void *unused) {
     (void)unused;
-    endpoint_object *endpoint = ((connection_object *)op)->bridge->object;
-    return Py_NewRef(endpoint ? (PyObject *)endpoint : Py_None);
+    endpoint_object *endpoint = bridge_object(((connection_object *)op)->bridge);
+    return endpoint ? (PyObject *)endpoint : Py_NewRef(Py_None);
 }
 
 PyObject *connection_get_error(PyObject *op, void *unused) {

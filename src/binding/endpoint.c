@@ -87,6 +87,7 @@ static void finalize(PyObject *op) {
         return;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
+    bridge_revive_object(self->bridge);
     endpoint_stop_quietly(self, -1);
     /* Inside its own handler the end comes after it. */
     if (np_endpoint_is_inside(self->endpoint) && !np_endpoint_is_forked(self->endpoint))

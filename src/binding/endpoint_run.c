@@ -212,6 +212,7 @@ PyObject *endpoint_stop(PyObject *op, PyObject *unused) {
     if (!ep)
         Py_RETURN_NONE;
     PyObject *pending = NULL;
+    bridge_revive_object(self->bridge);     /* it may be a __del__ that calls */
     np_add32(&self->stopping, 1);
     stop_begin(ep);
     int done = 0;

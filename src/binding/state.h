@@ -350,6 +350,19 @@ static inline PyObject *long_from_bytes(const void *data, size_t size) {
 #endif
 }
 
+/* A new reference to what other threads may be destroying: false if they are.  Whoever
+ * calls it keeps them from freeing it.  With a GIL whatever can still be found is alive. */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+static inline bool try_reference(PyObject *object) { return PyUnstable_TryIncRef(object); }
+static inline void allow_try_reference(PyObject *object) { PyUnstable_EnableTryIncRef(object); }
+#else
+static inline bool try_reference(PyObject *object) {
+    Py_INCREF(object);
+    return true;
+}
+static inline void allow_try_reference(PyObject *object) { (void)object; }
+#endif
+
 static inline void put_exception(PyObject *exception) {
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(exception);

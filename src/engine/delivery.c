@@ -215,8 +215,12 @@ static void queue_events(np_batch *batch, void *thread) {
     if (!host->waiting)
         np_signal_set(&b->signal);
     np_mutex_unlock(&b->lock);
-    if (first && host->waiting)
+    if (first && host->waiting) {
+        batch->outer = np_current_batch;    /* host code runs in there */
+        np_current_batch = batch;
         host->waiting(host->user, thread);
+        np_current_batch = batch->outer;
+    }
 }
 
 size_t np_delivery_backlog_count(np_endpoint *ep) {
