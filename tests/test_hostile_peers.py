@@ -122,7 +122,8 @@ def test_memory_descriptors_and_threads_return(end):
         peers = [end.peer() for _ in range(len(BAD) + len(PARTS))]
         data = [data for data, _ in BAD.values()] + list(PARTS.values())
         for peer, bytes_ in zip(peers, data, strict=True):
-            peer.sendall(bytes_)
+            with contextlib.suppress(OSError):  # its receiver was not that patient
+                peer.sendall(bytes_)
         end.errors(done + len(peers))
         for peer in peers:
             peer.close()
