@@ -170,7 +170,7 @@ def test_a_flood_that_reads_no_answers_stalls_itself_only(pipe_name, stack, kind
     before = resident_bytes()
     assert_keeps_its_round_trips(end.exchange, flood.going_on)
     assert end.open_count() == 1
-    assert resident_bytes() - before < 32 << 20
+    assert resident_bytes() - before < spare(32)
 
 
 @linux_only
@@ -182,7 +182,7 @@ def test_a_flood_is_received_by_who_waits_for_it_only(pipe_name, stack, kind):
     before = resident_bytes()
     assert_keeps_its_round_trips(end.exchange, flood.going_on)
     assert end.open_count() == 1
-    assert resident_bytes() - before < 32 << 20
+    assert resident_bytes() - before < spare(32)
 
 
 @linux_only

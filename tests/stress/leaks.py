@@ -21,12 +21,12 @@ sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from resources import handle_count, release_free_memory, resident_bytes, use_one_heap
 from stops import Traffic, by_del, by_handler, by_thread
-from support import TIMEOUT, eventually, thread_count
+from support import TIMEOUT, eventually, spare, thread_count
 
 import npipes
 import npipes.aio
 
-MEMORY = (2 if sys.platform != "win32" else 8) << 20
+MEMORY = spare(2 if sys.platform != "win32" else 8)
 OBJECTS = 50  # what caches of the interpreter may still come to
 HANDLES = 8 if sys.platform == "win32" else 0
 WARM_UP = 20  # one in so many
