@@ -103,17 +103,26 @@ static bool revived_at_the_end(PyObject *op) {
     if (!self->endpoint || np_endpoint_has_stopped(self->endpoint)
         || np_endpoint_is_forked(self->endpoint))
         return false;
+    np_mutex *guard = &self->bridge->guard; /* of those who would have a reference meanwhile */
+    np_mutex_lock(guard);
     Py_SET_REFCNT(op, 1);
+    np_mutex_unlock(guard);
     finalize(op);
-    Py_SET_REFCNT(op, Py_REFCNT(op) - 1);
-    return Py_REFCNT(op) > 0;
+    np_mutex_lock(guard);
+    bool revived = Py_REFCNT(op) > 1;
+    if (!revived)
+        Py_SET_REFCNT(op, 0);
+    np_mutex_unlock(guard);
+    if (revived)
+        Py_DECREF(op);
+    return revived;
 }
 
 static void dealloc(PyObject *op) {
     endpoint_object *self = (endpoint_object *)op;
     PyTypeObject *type = Py_TYPE(op);
     if (PyObject_CallFinalizerFromDealloc(op) < 0 || revived_at_the_end(op))
-        return;     /* a handler of the last events kept it alive */
+        return; /* a handler of the last events kept it alive */
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);

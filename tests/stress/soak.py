@@ -25,10 +25,11 @@ sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 from clients import AioClient, BlockingClient, ManagerClient
 from servers import AioServer, EventServer
 from resources import handle_count, release_free_memory, resident_bytes, use_one_heap
-from support import eventually, thread_count
+from support import FREE_THREADED, eventually, thread_count
 
 WARM_UP = 0.2  # of the time: what is kept for good has been allocated by then
-MEMORY = (12 << 20) if sys.platform != "win32" else (48 << 20)  # what an allocator may keep beyond that
+# What an allocator may keep beyond that.
+MEMORY = (96 if FREE_THREADED else 12 if sys.platform != "win32" else 48) << 20
 SPARE_HANDLES = 40 if sys.platform == "win32" else 0  # the system's libraries keep some of their own
 PATIENCE = 120
 
