@@ -115,14 +115,13 @@ static void make_wanted(np_batch *batch) {
 
 /* Makes this thread's batch current for as long as host code may run. */
 static bool enter(np_batch *batch, void *thread) {
-    batch->outer = np_current_batch;
-    np_current_batch = batch;
+    np_batch_make_current(batch);
     return batch->endpoint->host.enter(batch->endpoint->host.user, thread);
 }
 
 static void leave(np_batch *batch, void *thread) {
     batch->endpoint->host.leave(batch->endpoint->host.user, thread);
-    np_current_batch = batch->outer;
+    np_batch_end_current(batch);
 }
 
 static void deliver(np_batch *batch, void *thread, np_event *events, size_t count,
@@ -216,10 +215,9 @@ static void queue_events(np_batch *batch, void *thread) {
         np_signal_set(&b->signal);
     np_mutex_unlock(&b->lock);
     if (first && host->waiting) {
-        batch->outer = np_current_batch;    /* host code runs in there */
-        np_current_batch = batch;
+        np_batch_make_current(batch);
         host->waiting(host->user, thread);
-        np_current_batch = batch->outer;
+        np_batch_end_current(batch);
     }
 }
 

@@ -94,10 +94,10 @@ static int64_t next_wait(bool *looked, int64_t left) {
 static bool ask_interrupted(np_endpoint *ep, void *thread) {
     if (!ep->host.interrupted)
         return true;
-    np_batch here = {.endpoint = ep, .outer = np_current_batch};
-    np_current_batch = &here;
+    np_batch here = {.endpoint = ep};
+    np_batch_make_current(&here);
     bool go_on = ep->host.interrupted(ep->host.user, thread);
-    np_current_batch = here.outer;
+    np_batch_end_current(&here);
     return go_on;
 }
 

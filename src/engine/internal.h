@@ -9,6 +9,13 @@
 
 extern NP_THREAD_LOCAL np_batch *np_current_batch;  /* whose events this thread delivers */
 
+/* Around host code that runs for a batch. */
+static inline void np_batch_make_current(np_batch *batch) {
+    batch->outer = np_current_batch;
+    np_current_batch = batch;
+}
+static inline void np_batch_end_current(np_batch *batch) { np_current_batch = batch->outer; }
+
 bool np_batch_open(np_batch *batch, np_worker *worker);
 void np_batch_close(np_batch *batch);
 void np_batch_grow(np_batch *batch);
