@@ -399,25 +399,23 @@ void bridge_guest_end(bridge_thread *t) { PyEval_RestoreThread(t->state); }
 
 /* ---- handshakes -------------------------------------------------------- */
 
-/* What a step raises is for leave, which knows the thread. */
-static bool step_failed(bridge *b, endpoint_object *s) {
-    if (!PyErr_Occurred())
-        return false;
-    PyObject *raised = take_exception();
-    if (!np_cas_ptr(&b->raised, NULL, raised)) {
+/* Gives the object back.  What a step raises is for leave, which knows the thread; false: it
+ * did raise. */
+static bool step_ended(bridge *b, endpoint_object *s) {
+    PyObject *raised = PyErr_Occurred() ? take_exception() : NULL;
+    if (raised && !np_cas_ptr(&b->raised, NULL, raised)) {
         put_exception(raised);
         PyErr_WriteUnraisable((PyObject *)s);
     }
-    return true;
+    Py_XDECREF(s);
+    return !raised;
 }
 
 static bool step_random(void *user, uint8_t *out, size_t size) {
     bridge *b = user;
     endpoint_object *s = bridge_object(b);
     bool done = s && secrets_random(s->state, out, size);
-    bool failed = step_failed(b, s);
-    Py_XDECREF(s);
-    return done && !failed;
+    return step_ended(b, s) && done;
 }
 
 /* Without its object a run has no key, and is about to end. */
@@ -426,18 +424,14 @@ static int step_mac(void *user, const char *digest, const uint8_t *message, size
     bridge *b = user;
     endpoint_object *s = bridge_object(b);
     int length = s && s->key ? secrets_mac(s->state, s->key, digest, message, size, out) : -1;
-    bool failed = step_failed(b, s);
-    Py_XDECREF(s);
-    return failed ? -1 : length;
+    return step_ended(b, s) ? length : -1;
 }
 
 static bool step_equal(void *user, const uint8_t *a, const uint8_t *c, size_t size) {
     bridge *b = user;
     endpoint_object *s = bridge_object(b);
     bool equal = s && secrets_equal(s->state, a, c, size);
-    bool failed = step_failed(b, s);
-    Py_XDECREF(s);
-    return equal && !failed;
+    return step_ended(b, s) && equal;
 }
 
 /* ---- life -------------------------------------------------------------- */

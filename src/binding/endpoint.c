@@ -103,7 +103,8 @@ static bool revived_at_the_end(PyObject *op) {
     if (!self->endpoint || np_endpoint_has_stopped(self->endpoint)
         || np_endpoint_is_forked(self->endpoint))
         return false;
-    np_mutex *guard = &self->bridge->guard; /* of those who would have a reference meanwhile */
+    /* Others may get a reference while it is alive again. */
+    np_mutex *guard = &self->bridge->guard;
     np_mutex_lock(guard);
     Py_SET_REFCNT(op, 1);
     np_mutex_unlock(guard);
@@ -122,7 +123,7 @@ static void dealloc(PyObject *op) {
     endpoint_object *self = (endpoint_object *)op;
     PyTypeObject *type = Py_TYPE(op);
     if (PyObject_CallFinalizerFromDealloc(op) < 0 || revived_at_the_end(op))
-        return; /* a handler of the last events kept it alive */
+        return;     /* a handler of the last events kept it alive */
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);
