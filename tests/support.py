@@ -58,7 +58,13 @@ def let_go(condition):
     A free-threaded interpreter frees what one thread made and another let go when the first runs Python code again,
     which a worker does at its next event, or at a collection.
     """
-    return eventually(lambda: (FREE_THREADED and gc.collect() < 0) or condition())
+
+    def gone():
+        if FREE_THREADED:
+            gc.collect()
+        return condition()
+
+    return eventually(gone)
 
 
 def seconds(function, *args, **kwargs):

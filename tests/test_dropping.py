@@ -12,9 +12,9 @@ from support import (
     Log,
     echo,
     eventually,
-    let_go,
     finish,
     in_thread,
+    let_go,
     thread_count,
 )
 
