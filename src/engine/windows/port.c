@@ -19,6 +19,7 @@ _Static_assert(offsetof(np_operation, overlapped) == 0, "a packet is cast to its
 
 enum { STATUS_OK = 0 };
 #define STATUS_PART_OF_MESSAGE ((NTSTATUS)0x80000005)   /* STATUS_BUFFER_OVERFLOW */
+#define STATUS_UNTOUCHED ((NTSTATUS)0x103)              /* STATUS_PENDING */
 
 np_code np_port_open(np_port *port, np_error *error) {
     *port = (np_port){.ready_tail = &port->ready};
@@ -87,10 +88,14 @@ static size_t take_ready(np_port *port, np_completion *out, size_t max) {
     return n;
 }
 
-/* The status is read from the OVERLAPPED: the packet's own copy may have
- * anything in its upper half. */
-static void take_packet(np_operation *op, np_completion *out) {
+/* The status is read from the OVERLAPPED: the packet's copy may have anything in its upper
+ * half.  Wine writes the OVERLAPPED in the thread that began the operation, and where that
+ * has ended the packet only. */
+static void take_packet(const OVERLAPPED_ENTRY *entry, np_completion *out) {
+    np_operation *op = (np_operation *)entry->lpOverlapped;
     NTSTATUS status = (NTSTATUS)op->overlapped.Internal;
+    if (status == STATUS_UNTOUCHED)
+        status = (NTSTATUS)(ULONG)entry->Internal;
     *out = (np_completion){.operation = op};
     if (status == STATUS_OK || status == STATUS_PART_OF_MESSAGE) {
         out->bytes = (size_t)op->overlapped.InternalHigh;
@@ -114,9 +119,8 @@ void np_port_wait(np_port *port, np_arena *arena, np_completion *out, size_t max
                                         n ? 0 : np_milliseconds(timeout_ns), FALSE))
         got = 0;
     for (ULONG i = 0; i < got; i++) {
-        OVERLAPPED *overlapped = port->entries[i].lpOverlapped;
-        if (overlapped) {
-            take_packet((np_operation *)overlapped, &out[n++]);
+        if (port->entries[i].lpOverlapped) {
+            take_packet(&port->entries[i], &out[n++]);
         } else {
             /* A swap, not a store: what the waker did before must be seen below. */
             np_swap32(&port->wake_posted, 0);
