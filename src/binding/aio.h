@@ -14,6 +14,8 @@
 
 typedef struct waiter waiter;
 
+enum { AIO_MESSAGE_COST = 64 };         /* of the object, besides its bytes */
+
 /* The loop's side of an endpoint; owned by its endpoint_object. */
 struct aio {
     PyObject *loop;
@@ -86,9 +88,28 @@ extern PyType_Spec aio_connection_spec;
 connection_object *aio_connection_new(module_state *state, bridge *b, PyObject *loop);
 /* The loop's side of the endpoint; NULL once the endpoint's object is gone. */
 aio *aio_of(const aio_connection *c);
-int aio_connection_push(aio_connection *c, PyObject *message);
+/* Room for more messages than there is. */
+int aio_connection_grow(aio_connection *c);
+/* What a message that waits counts for. */
+static inline uint64_t aio_connection_cost(PyObject *message) {
+    return (uint64_t)PyBytes_GET_SIZE(message) + AIO_MESSAGE_COST;
+}
+/* Takes the reference over where it succeeds. */
+static inline int aio_connection_push(aio_connection *c, PyObject *message) {
+    if (c->count == c->capacity && aio_connection_grow(c) < 0)
+        return -1;
+    c->messages[(c->head + c->count++) & (c->capacity - 1)] = message;
+    c->bytes += aio_connection_cost(message);
+    return 0;
+}
 /* The oldest message, of which there is one. */
-PyObject *aio_connection_pop(aio_connection *c);
+static inline PyObject *aio_connection_pop(aio_connection *c) {
+    PyObject *message = c->messages[c->head];
+    c->head = (c->head + 1) & (c->capacity - 1);
+    c->count--;
+    c->bytes -= aio_connection_cost(message);
+    return message;
+}
 /* Reading pauses while enough waits, and goes on when half of it was taken. */
 void aio_connection_balance(aio_connection *c);
 /* Nothing more is to be received after what waits. */

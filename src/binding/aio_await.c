@@ -140,9 +140,7 @@ static waiter_queue *queue_of(waiter *w) {
     }
 }
 
-static PySendResult step(waiter *w, PyObject **result) {
-    if (step_at_once(w, result))
-        return PYGEN_RETURN;
+static NP_NOINLINE PySendResult step_further(waiter *w, PyObject **result) {
     *result = NULL;
     if (w->stage == WAITING || w->stage == OVER) {
         PyErr_Format(PyExc_RuntimeError,
@@ -182,7 +180,8 @@ static PySendResult step(waiter *w, PyObject **result) {
 
 PySendResult waiter_am_send(PyObject *op, PyObject *value, PyObject **result) {
     (void)value;
-    return step((waiter *)op, result);
+    waiter *w = (waiter *)op;
+    return step_at_once(w, result) ? PYGEN_RETURN : step_further(w, result);
 }
 
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
@@ -211,7 +210,7 @@ static void set_returned(waiter *w, PyObject *value) {
 
 PyObject *waiter_iternext(PyObject *op) {
     PyObject *result;
-    PySendResult r = step((waiter *)op, &result);
+    PySendResult r = waiter_am_send(op, Py_None, &result);
     if (r != PYGEN_RETURN)
         return result;
     if (result != Py_None)

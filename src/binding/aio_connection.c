@@ -5,17 +5,11 @@
 #include <structmember.h>
 
 /* A connection whose messages nobody takes is not read from any more. */
-enum { PAUSE_BYTES = 1 << 20, MESSAGE_COST = 64 };
+enum { PAUSE_BYTES = 1 << 20 };
 
 /* ---- messages ---------------------------------------------------------- */
 
-static uint64_t cost_of(PyObject *message) {
-    return (uint64_t)PyBytes_GET_SIZE(message) + MESSAGE_COST;
-}
-
-static int reserve(aio_connection *c) {
-    if (c->count < c->capacity)
-        return 0;
+int aio_connection_grow(aio_connection *c) {
     size_t capacity = c->capacity ? c->capacity * 2 : 4;
     PyObject **messages = PyMem_Malloc(capacity * sizeof *messages);
     if (!messages)
@@ -27,22 +21,6 @@ static int reserve(aio_connection *c) {
     c->head = 0;
     c->capacity = capacity;
     return 0;
-}
-
-int aio_connection_push(aio_connection *c, PyObject *message) {
-    if (reserve(c) < 0)
-        return -1;
-    c->messages[(c->head + c->count++) & (c->capacity - 1)] = Py_NewRef(message);
-    c->bytes += cost_of(message);
-    return 0;
-}
-
-PyObject *aio_connection_pop(aio_connection *c) {
-    PyObject *message = c->messages[c->head];
-    c->head = (c->head + 1) & (c->capacity - 1);
-    c->count--;
-    c->bytes -= cost_of(message);
-    return message;
 }
 
 static void drop_messages(aio_connection *c) {

@@ -27,11 +27,9 @@ static bool is_message_of(const np_event *e, const np_connection *connection) {
     return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
 }
 
-/* last: see payload_message_into. */
-static PyObject *message_of(endpoint_object *s, PyObject *last, np_event *e) {
+static void note_size(endpoint_object *s, const np_event *e) {
     if (e->u.message.size >= LARGE_MESSAGE)
         s->aio->large = true;
-    return payload_message_into(last, e);
 }
 
 /* A function that raises, or that should have been awaited, ends its connection. */
@@ -62,7 +60,8 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     if (!h.callable)
         return to_queue(s, c, e, left);
     for (; n < left && is_message_of(&e[n], connection) && !c->closing; n++) {
-        data = message_of(s, data, &e[n]);
+        note_size(s, &e[n]);
+        data = payload_message_into(data, &e[n]);
         args[2] = data;
         PyObject *r = data ? PyObject_Vectorcall(h.callable, from, flags, NULL) : NULL;
         if (r && r != Py_None && PyCoro_CheckExact(r))
@@ -78,14 +77,27 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     return n;
 }
 
+/* What comes after a message that was lost is not for anybody. */
+static void message_lost(endpoint_object *s, aio_connection *c) {
+    c->ended = true;
+    c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_READ};
+    handler_failed(s, c);
+}
+
 static size_t to_queue(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
     np_connection *connection = e->connection;
+    bool wanted = !c->closing && !c->ended;
     size_t n = 0;
     do {
-        PyObject *data = c->closing ? NULL : message_of(s, NULL, &e[n]);
-        if (!c->closing && (!data || aio_connection_push(c, data) < 0))
-            handler_failed(s, c);
-        Py_XDECREF(data);
+        if (!wanted)
+            continue;
+        note_size(s, &e[n]);
+        PyObject *data = payload_message(&e[n]);
+        if (!data || aio_connection_push(c, data) < 0) {
+            Py_XDECREF(data);
+            message_lost(s, c);
+            wanted = false;
+        }
     } while (++n < left && is_message_of(&e[n], connection));
     if (c->readers.first)
         aio_connection_wake_readers(c);

@@ -176,8 +176,10 @@ static PyMethodDef getter_method = {"get", return_self, METH_NOARGS, NULL};
 
 PyObject *waiter_make_getter(PyObject *value) { return PyCFunction_New(&getter_method, value); }
 
+/* Its name is made anew for every call. */
 static bool is_result(PyObject *name) {
-    return PyUnicode_GET_LENGTH(name) == 6 && PyUnicode_CompareWithASCIIString(name, "result") == 0;
+    return PyUnicode_IS_COMPACT_ASCII(name) && PyUnicode_GET_LENGTH(name) == 6
+           && memcmp(PyUnicode_DATA(name), "result", 6) == 0;
 }
 
 /* A task looks up four attributes for every wait.  Finding them in the type and

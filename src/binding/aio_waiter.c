@@ -110,25 +110,38 @@ static void warn_never_awaited(waiter *w) {
 }
 
 #ifdef Py_GIL_DISABLED
-static waiter *take_spare(aio_connection *c) {
+static inline waiter *spare_of(aio_connection *c) {
     (void)c;
     return NULL;
 }
+static waiter *take_spare(aio_connection *c) { return spare_of(c); }
 static void keep_spare(aio_connection *c, waiter *w) { (void)c, (void)w; }
 #else
-static waiter *take_spare(aio_connection *c) {
+static inline bool is_spare(const waiter *w) { return w && Py_REFCNT(w) == 1; }
+
+/* Nearly always there is one, and it is over. */
+static inline waiter *spare_of(aio_connection *c) {
     waiter *w = c->spares[0];
-    if (!w || Py_REFCNT(w) != 1) {
-        w = c->spares[1];
-        if (!w || Py_REFCNT(w) != 1)
-            return NULL;
+    if (!is_spare(w) && !is_spare(w = c->spares[1]))
+        return NULL;
+    return w->stage == OVER && !w->cancelled ? (waiter *)Py_NewRef((PyObject *)w) : NULL;
+}
+
+/* One may have to be given up by somebody who did not await it. */
+static waiter *take_spare(aio_connection *c) {
+    for (size_t i = 0; i < 2; i++) {
+        waiter *w = c->spares[i];
+        if (!is_spare(w))
+            continue;
+        Py_INCREF(w);       /* what follows may run code, which must find that it is taken */
+        if (w->stage != OVER) {
+            warn_never_awaited(w);
+            waiter_finish(w);
+        }
+        Py_CLEAR(w->cancel_message);
+        return w;
     }
-    Py_INCREF(w);       /* a warning runs code, which must find that it is taken */
-    if (w->stage != OVER) {
-        warn_never_awaited(w);
-        waiter_finish(w);
-    }
-    return w;
+    return NULL;
 }
 
 static void keep_spare(aio_connection *c, waiter *w) {
@@ -153,19 +166,25 @@ static waiter *make(aio_connection *c) {
     return w;
 }
 
-PyObject *waiter_new(aio_connection *c, waiter_kind kind, PyObject *data) {
-    waiter *w = take_spare(c);
-    if (!w)
-        w = make(c);
-    if (!w)
-        return NULL;
+static inline PyObject *begin(waiter *w, aio_connection *c, waiter_kind kind, PyObject *data) {
     w->connection = (aio_connection *)Py_NewRef((PyObject *)c);
     w->data = Py_XNewRef(data);
     w->kind = (unsigned char)kind;
     w->stage = FRESH;
     w->blocking = w->cancelled = w->sent = w->abandoned = false;
-    Py_CLEAR(w->cancel_message);
     return (PyObject *)w;
+}
+
+static NP_NOINLINE PyObject *find_another(aio_connection *c, waiter_kind kind, PyObject *data) {
+    waiter *w = take_spare(c);
+    if (!w)
+        w = make(c);
+    return w ? begin(w, c, kind, data) : NULL;
+}
+
+PyObject *waiter_new(aio_connection *c, waiter_kind kind, PyObject *data) {
+    waiter *w = spare_of(c);
+    return w ? begin(w, c, kind, data) : find_another(c, kind, data);
 }
 
 static int traverse(PyObject *op, visitproc visit, void *arg) {

@@ -23,6 +23,14 @@
 
 #include "aio.h"
 
+/* What seldom happens stays out of what happens for every message, which then needs
+ * no frame. */
+#ifdef _MSC_VER
+#define NP_NOINLINE __declspec(noinline)
+#else
+#define NP_NOINLINE __attribute__((noinline))
+#endif
+
 typedef enum stage { FRESH, WAITING, WOKEN, OVER } stage;
 
 struct waiter {
@@ -40,7 +48,6 @@ struct waiter {
     bool sent;                      /* CALL: its message is on its way */
     bool abandoned;                 /* CALL: in the queue only to take its reply off it */
 };
-
 
 /* By kind: the methods of a Connection that return them. */
 extern const char *const waiter_names[];

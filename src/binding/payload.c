@@ -92,9 +92,9 @@ PyObject *payload_message_into(PyObject *last, np_event *event) {
     return last;
 }
 
-PyObject *payload_message(np_event *event) {
+PyObject *payload_of_buffer(np_event *event) {
     np_buffer *b = event->u.message.buffer;
-    PyObject *owner = b ? np_buffer_owner(b) : NULL;
+    PyObject *owner = np_buffer_owner(b);
     if (!owner)
         return PyBytes_FromStringAndSize((const char *)event->u.message.data,
                                          (Py_ssize_t)event->u.message.size);

@@ -278,7 +278,12 @@ void payload_discard(np_buffer *buffer);
 /* Memory for a large message. */
 np_buffer *payload_new(size_t size);
 /* The message of an event as bytes; takes the buffer out of it where it can. */
-PyObject *payload_message(np_event *event);
+PyObject *payload_of_buffer(np_event *event);
+static inline PyObject *payload_message(np_event *event) {
+    return event->u.message.buffer ? payload_of_buffer(event)
+                                   : PyBytes_FromStringAndSize((const char *)event->u.message.data,
+                                                               (Py_ssize_t)event->u.message.size);
+}
 /* The same in the memory of the message before it (or NULL), whose reference it
  * takes over, where nobody else has one and the size is the same: making and
  * freeing bytes costs a fifth of a small message. */
