@@ -32,8 +32,12 @@ static void note_size(endpoint_object *s, const np_event *e) {
         s->aio->large = true;
 }
 
-/* A function that raises, or that should have been awaited, ends its connection. */
+static bool takes_messages(const aio_connection *c) { return !c->closing && !c->ended; }
+
+/* A function that raises, or that should have been awaited, ends its connection:
+ * what has come behind that message is not for anybody. */
 static void handler_failed(endpoint_object *s, aio_connection *c) {
+    c->ended = true;
     aio_report(s, handler_names[ON_MESSAGE], (PyObject *)c);
     np_connection_close(c->base.connection);
 }
@@ -59,7 +63,7 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     size_t n = 0;
     if (!h.callable)
         return to_queue(s, c, e, left);
-    for (; n < left && is_message_of(&e[n], connection) && !c->closing; n++) {
+    for (; n < left && is_message_of(&e[n], connection) && takes_messages(c); n++) {
         note_size(s, &e[n]);
         data = payload_message_into(data, &e[n]);
         args[2] = data;
@@ -77,26 +81,22 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     return n;
 }
 
-/* What comes after a message that was lost is not for anybody. */
 static void message_lost(endpoint_object *s, aio_connection *c) {
-    c->ended = true;
     c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_READ};
     handler_failed(s, c);
 }
 
 static size_t to_queue(endpoint_object *s, aio_connection *c, np_event *e, size_t left) {
     np_connection *connection = e->connection;
-    bool wanted = !c->closing && !c->ended;
     size_t n = 0;
     do {
-        if (!wanted)
+        if (!takes_messages(c))
             continue;
         note_size(s, &e[n]);
         PyObject *data = payload_message(&e[n]);
         if (!data || aio_connection_push(c, data) < 0) {
             Py_XDECREF(data);
             message_lost(s, c);
-            wanted = false;
         }
     } while (++n < left && is_message_of(&e[n], connection));
     if (c->readers.first)
