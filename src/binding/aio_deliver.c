@@ -82,7 +82,10 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
 }
 
 static void message_lost(endpoint_object *s, aio_connection *c) {
+    PyObject *error = take_exception();
     c->end = (np_error){.code = NP_E_MEMORY, .activity = NP_DOING_READ};
+    bridge_keep_error(&c->base, error);
+    put_exception(error);
     handler_failed(s, c);
 }
 

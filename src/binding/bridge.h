@@ -47,6 +47,13 @@ int bridge_post_packets(bridge *b, intptr_t port, intptr_t address);
 void bridge_leave(bridge *b);
 void bridge_host(bridge *b, np_host *host);
 
+/* ---- deliver.c --------------------------------------------------------- */
+
+/* One event, or several that are delivered together; how many. */
+size_t bridge_deliver_one(endpoint_object *s, bridge_thread *t, np_event *e, size_t left);
+/* The exception of something that was called is kept, or reported. */
+void bridge_handler_failed(bridge_thread *t, PyObject *callable);
+
 /* ---- shared with aio_deliver.c ---- */
 
 /* Calls a handler, where there is one, with n arguments from args[1] on; its
@@ -58,6 +65,8 @@ bool bridge_keeps_exception(bridge_thread *t);
 /* The exception of an ERROR event, kept by the connection where it is its own;
  * NULL without one set: it is nothing to report. */
 PyObject *bridge_error(endpoint_object *s, connection_object *c, np_event *e);
+/* It is why the connection ends, if it is the first. */
+void bridge_keep_error(connection_object *c, PyObject *error);
 /* The object of a connection that is connected, which the set of the live ones
  * has from now on; NULL with an exception set. */
 connection_object *bridge_connected(endpoint_object *s, np_event *e);

@@ -232,6 +232,8 @@ typedef struct connection_object {
     np_connection *connection;
     bridge *bridge;
     bool dialed;                        /* a client's */
+    bool lost;                          /* a message, for want of memory: it is being closed, and
+                                           gets none that came behind; the delivering thread's */
     PyObject *custom_data;              /* Python's own way to a member guards it */
     /* -- guard -- */
     np_mutex guard;
