@@ -16,13 +16,16 @@ MESSAGES = [b"%03d" % number for number in range(30)] + [bytes(3000), bytes(100_
 STREAM = b"".join(map(frame, MESSAGES))
 
 
-@contextlib.contextmanager
-def failing(allocation):
-    """The n-th allocation of Python's from here on fails."""
-    _testcapi.set_nomemory(allocation, allocation + 1)
-    try:
-        yield
-    finally:
+class failing:
+    """The n-th allocation of Python's from here on fails.  Leaving it needs none."""
+
+    def __init__(self, allocation):
+        self.allocation = allocation
+
+    def __enter__(self):
+        _testcapi.set_nomemory(self.allocation, self.allocation + 1)
+
+    def __exit__(self, *_):
         _testcapi.remove_mem_hooks()
 
 
@@ -114,3 +117,75 @@ def test_a_loop_ends_a_connection_that_lost_a_message(pipe_name):
         assert [type(error) for error in told] == [MemoryError, MemoryError]
     assert len(got) == len(MESSAGES) and not told
     assert allocation >= len(MESSAGES)
+
+
+# ---- blocking calls --------------------------------------------------------
+
+
+@pytest.fixture
+def talker(serve):
+    """A server that sends every client all of the messages, and no more."""
+
+    def greet(conn):
+        for message in MESSAGES:
+            conn.write(message)
+
+    return serve(on_connected=greet)
+
+
+def receive_bytes(client, window):
+    with window:
+        message = client.recv_bytes(timeout=TIMEOUT)
+    return [message]
+
+
+def receive_into(client, window):
+    buffer = bytearray(len(MESSAGES[-1]))
+    with window:
+        size = client.recv_bytes_into(buffer, timeout=TIMEOUT)
+    return [bytes(buffer[:size])]
+
+
+def receive_many(client, window):
+    with window:
+        return client.recv_many(timeout=TIMEOUT)
+
+
+def receive_rest(client, receive, got):
+    while len(got) < len(MESSAGES):
+        got += receive(client, contextlib.nullcontext())
+
+
+@pytest.mark.parametrize("receive", [receive_bytes, receive_into])
+def test_a_client_has_its_message_at_the_next_call(talker, receive):
+    failed = 0
+    for allocation in range(20):
+        with npipes.connect(talker.name) as client:
+            assert client.poll(TIMEOUT)
+            got = []
+            try:
+                got = receive(client, failing(allocation))
+            except MemoryError:
+                failed += 1
+            receive_rest(client, receive, got)
+        assert got == MESSAGES
+    assert failed
+
+
+@linux_only  # Windows' pipes give one message at a time
+def test_a_client_that_lost_one_of_many_receives_none_behind_it(talker):
+    ended = 0
+    for allocation in range(2 * len(MESSAGES)):
+        with npipes.connect(talker.name) as client:
+            assert client.poll(TIMEOUT)
+            got = []
+            with contextlib.suppress(MemoryError):
+                got = receive_many(client, failing(allocation))
+            try:
+                receive_rest(client, receive_many, got)
+            except MemoryError:
+                ended += 1
+                with pytest.raises(MemoryError):  # and so it stays
+                    client.recv_bytes(timeout=TIMEOUT)
+        assert got == MESSAGES[: len(got)]
+    assert ended > 10

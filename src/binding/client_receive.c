@@ -201,18 +201,18 @@ static PyObject *raise_too_short(client_object *self) {
 static PyObject *receive_into(client_object *self, patience *p, target *to) {
     const np_incoming *in = np_channel_incoming(self->channel);
     int r = receive_steps(self, p, UINT64_MAX, to);
-    if (r < 0 && to->lent && in->known)
-        take_back(self, to);
-    if (r < 0)
-        return NULL;
-    if (in->arrived > to->size)
+    if (r == 0 && in->arrived > to->size)
         return raise_too_short(self);
-    size_t size = in->arrived;
-    if (!to->lent && size)
-        memcpy(to->data, in->data, size);
+    PyObject *size = r == 0 ? PyLong_FromSize_t(in->arrived) : NULL;
+    if (!size && to->lent && in->known)
+        take_back(self, to);
+    if (!size)
+        return NULL;
+    if (!to->lent && in->arrived)
+        memcpy(to->data, in->data, in->arrived);
     Py_XDECREF((PyObject *)in->owner);
     np_channel_received(self->channel);
-    return PyLong_FromSize_t(size);
+    return size;
 }
 
 PyObject *client_recv_bytes_into(PyObject *op, PyObject *args, PyObject *kwargs) {
@@ -241,8 +241,12 @@ PyObject *client_recv_bytes_into(PyObject *op, PyObject *args, PyObject *kwargs)
 
 enum { TAKE = 256 };
 
-static int append(PyObject *list, PyObject *message) {
+/* A message that was taken and can't be given is lost, and what was taken with it: the
+ * channel ends there, so that none is missing before one that is received. */
+static int append(client_object *self, PyObject *list, PyObject *message) {
     int r = message ? PyList_Append(list, message) : -1;
+    if (r < 0)
+        np_channel_lost(self->channel);
     Py_XDECREF(message);
     return r;
 }
@@ -260,7 +264,8 @@ static int take_some(client_object *self, PyObject *list, size_t max, bool *more
     }
     for (size_t i = 0; i < count; i++) {
         const char *data = (const char *)slices[i].data;
-        if (append(list, PyBytes_FromStringAndSize(data, (Py_ssize_t)slices[i].size)) < 0)
+        PyObject *message = PyBytes_FromStringAndSize(data, (Py_ssize_t)slices[i].size);
+        if (append(self, list, message) < 0)
             return -1;
     }
     return (int)count;
@@ -282,7 +287,8 @@ static int wait_for_some(client_object *self, patience *p) {
 }
 
 static int receive_first(client_object *self, patience *p, PyObject *list) {
-    return append(list, client_receive(self, p, UINT64_MAX));
+    PyObject *message = client_receive(self, p, UINT64_MAX);
+    return message ? append(self, list, message) : -1;
 }
 
 /* A stream is worth looking at before it is read message by message. */
