@@ -5,7 +5,7 @@ import contextlib
 import socket
 
 import pytest
-from support import TIMEOUT, eventually, frame, linux_only, raw_client
+from support import TIMEOUT, eventually, frame, linux_only, raw_client, run_python
 
 import npipes
 import npipes.aio
@@ -189,3 +189,25 @@ def test_a_client_that_lost_one_of_many_receives_none_behind_it(talker):
                     client.recv_bytes(timeout=TIMEOUT)
         assert got == MESSAGES[: len(got)]
     assert ended > 10
+
+
+FIRST_SEND = """if True:
+    import sys, _testcapi, npipes
+    with npipes.connect(sys.argv[1]) as client:
+        try:
+            _testcapi.set_nomemory(int(sys.argv[2]), int(sys.argv[2]) + 1)
+            client.send(1)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        client.send(2)  # what was not found is looked for again
+"""
+
+
+def test_what_is_imported_when_it_is_first_needed_may_fail(serve):
+    got = []
+    server = serve(on_message=lambda conn, data, cookie: got.append(npipes.loads(data)))
+    for allocation in range(6):
+        run_python(FIRST_SEND, server.address, str(allocation))
+        assert eventually(lambda: got and got.pop() == 2)

@@ -150,7 +150,7 @@ PyObject *reader_function(PyObject *module, PyObject *args) {
 /* ---- the part in Python ------------------------------------------------ */
 
 static int fetch(module_state *state, PyObject *module, const char *name, PyObject **out) {
-    return module ? state_keep(state, out, PyObject_GetAttrString(module, name)) : -1;
+    return state_keep(state, out, PyObject_GetAttrString(module, name));
 }
 
 int reader_prepare(module_state *state) {
@@ -158,18 +158,15 @@ int reader_prepare(module_state *state) {
         return 0;
     PyObject *payload = PyImport_ImportModule("npipes.payload");
     PyObject *pickle = payload ? PyImport_ImportModule("pickle") : NULL;
-    int result = fetch(state, payload, "UnsafePayloadError", &state->payload_error) < 0
-                         || fetch(state, payload, "Name", (PyObject **)&state->payload_name) < 0
-                         || fetch(state, payload, "Reading", (PyObject **)&state->payload_reading)
-                                < 0
-                         || fetch(state, payload, "dumps_to_send", &state->payload_dumps) < 0
-                         || fetch(state, pickle, "loads", &state->pickle_loads) < 0
-                         || fetch(state, payload, "USUAL", &state->payload_usual) < 0
-                     ? -1
-                     : 0;
+    bool fetched = pickle && fetch(state, payload, "UnsafePayloadError", &state->payload_error) == 0
+                   && fetch(state, payload, "Name", (PyObject **)&state->payload_name) == 0
+                   && fetch(state, payload, "Reading", (PyObject **)&state->payload_reading) == 0
+                   && fetch(state, payload, "dumps_to_send", &state->payload_dumps) == 0
+                   && fetch(state, pickle, "loads", &state->pickle_loads) == 0
+                   && fetch(state, payload, "USUAL", &state->payload_usual) == 0;
     Py_XDECREF(pickle);
     Py_XDECREF(payload);
-    return result;
+    return fetched ? 0 : -1;
 }
 
 int reader_choose(module_state *state, PyObject *trusted, PyObject *allow, PyObject **out) {
