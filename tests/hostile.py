@@ -84,7 +84,9 @@ class ManagerEnd:
         if conn is self._good:
             self._came.release()
         else:
-            reply(conn, data, cookie)
+            # A client reads on, however much it has yet to send: max_pending_bytes is its limit.
+            with contextlib.suppress(npipes.QueueFullError):
+                reply(conn, data, cookie)
 
     def peer(self):
         self.manager.connect(self._listener.getsockname())

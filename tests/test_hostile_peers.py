@@ -165,7 +165,7 @@ def settled(count):
     ids=["server free", "server run", "manager free", "manager run", "aio server", "aio client"],
 )
 def test_a_flood_that_reads_no_answers_stalls_itself_only(pipe_name, stack, kind):
-    end = kind(pipe_name, stack, message_timeout=None)
+    end = kind(pipe_name, stack, message_timeout=None, max_pending_bytes=8 << 20)
     flood = Flood(end.peer(), frame(b"x" * 1000) * 100)
     before = resident_bytes()
     assert_keeps_its_round_trips(end.exchange, flood.going_on)
