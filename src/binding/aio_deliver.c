@@ -23,10 +23,6 @@ static void call(endpoint_object *s, handler_index i, PyObject *connection, PyOb
 
 /* ---- messages ---------------------------------------------------------- */
 
-static bool is_message_of(const np_event *e, const np_connection *connection) {
-    return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
-}
-
 static void note_size(endpoint_object *s, const np_event *e) {
     if (e->u.message.size >= LARGE_MESSAGE)
         s->aio->large = true;
@@ -63,7 +59,7 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
     size_t n = 0;
     if (!h.callable)
         return to_queue(s, c, e, left);
-    for (; n < left && is_message_of(&e[n], connection) && takes_messages(c); n++) {
+    for (; n < left && bridge_is_message_of(&e[n], connection) && takes_messages(c); n++) {
         note_size(s, &e[n]);
         data = payload_message_into(data, &e[n]);
         args[2] = data;
@@ -75,7 +71,7 @@ static size_t to_function(endpoint_object *s, aio_connection *c, np_event *e, si
         Py_XDECREF(r);
     }
     Py_XDECREF(data);
-    while (n < left && is_message_of(&e[n], connection))    /* it is closed */
+    while (n < left && bridge_is_message_of(&e[n], connection))    /* it is closed */
         n++;
     Py_DECREF(h.callable);
     return n;
@@ -101,7 +97,7 @@ static size_t to_queue(endpoint_object *s, aio_connection *c, np_event *e, size_
             Py_XDECREF(data);
             message_lost(s, c);
         }
-    } while (++n < left && is_message_of(&e[n], connection));
+    } while (++n < left && bridge_is_message_of(&e[n], connection));
     if (c->readers.first)
         aio_connection_wake_readers(c);
     aio_connection_balance(c);

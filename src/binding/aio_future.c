@@ -176,7 +176,7 @@ static PyMethodDef getter_method = {"get", return_self, METH_NOARGS, NULL};
 
 PyObject *waiter_make_getter(PyObject *value) { return PyCFunction_New(&getter_method, value); }
 
-/* Its name is made anew for every call. */
+/* A task makes this name anew every time, so that it is no known object. */
 static bool is_result(PyObject *name) {
     return PyUnicode_IS_COMPACT_ASCII(name) && PyUnicode_GET_LENGTH(name) == 6
            && memcmp(PyUnicode_DATA(name), "result", 6) == 0;

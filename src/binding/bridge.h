@@ -56,6 +56,9 @@ void bridge_handler_failed(bridge_thread *t, PyObject *callable);
 
 /* ---- shared with aio_deliver.c ---- */
 
+static inline bool bridge_is_message_of(const np_event *e, const np_connection *connection) {
+    return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
+}
 /* Calls a handler, where there is one, with n arguments from args[1] on; its
  * result, NULL with an exception set, or NULL without one when there is none. */
 PyObject *bridge_call(endpoint_object *s, const handler *h, PyObject **args, size_t n);

@@ -155,10 +155,6 @@ void bridge_ended(endpoint_object *s, connection_object *c) {
 
 /* ---- messages ---------------------------------------------------------- */
 
-static bool is_message_of(const np_event *e, const np_connection *connection) {
-    return e->kind == NP_EVENT_MESSAGE && e->connection == connection;
-}
-
 /* What came behind a message that was lost would look as if nothing were missing. */
 static void message_lost(endpoint_object *s, bridge_thread *t, connection_object *c) {
     PyObject *error = take_exception();
@@ -171,14 +167,13 @@ static void message_lost(endpoint_object *s, bridge_thread *t, connection_object
 /* Of one connection, in a row from e on. */
 static size_t count_messages(const np_event *e, size_t left) {
     size_t n = 1;
-    while (n < left && is_message_of(&e[n], e->connection))
+    while (n < left && bridge_is_message_of(&e[n], e->connection))
         n++;
     return n;
 }
 
-/* They are nobody's any more. */
-static size_t drop_messages(np_event *e, size_t left) {
-    size_t n = count_messages(e, left);
+/* Of n messages that were delivered, or are nobody's. */
+static size_t clear_cookies(np_event *e, size_t n) {
     for (size_t i = 0; i < n; i++)
         Py_CLEAR(e[i].cookie);
     return n;
@@ -208,8 +203,8 @@ static size_t on_message(endpoint_object *s, bridge_thread *t, connection_object
             finish_call(t, h.callable, PyObject_Vectorcall(h.callable, from, flags, NULL));
         Py_CLEAR(e[n].cookie);
         /* A handler may be replaced by itself. */
-    } while (++n < left && is_message_of(&e[n], connection) && np_load32(&s->changes) == changes
-             && !c->lost);
+    } while (++n < left && bridge_is_message_of(&e[n], connection)
+             && np_load32(&s->changes) == changes && !c->lost);
     Py_XDECREF(data);
     Py_XDECREF(h.callable);
     return n;
@@ -234,13 +229,13 @@ static size_t on_messages(endpoint_object *s, bridge_thread *t, connection_objec
     } else {
         message_lost(s, t, c);
     }
-    return drop_messages(e, n);
+    return clear_cookies(e, n);
 }
 
 static size_t messages(endpoint_object *s, bridge_thread *t, connection_object *c, np_event *e,
                        size_t left) {
     if (c->lost)
-        return drop_messages(e, left);
+        return clear_cookies(e, count_messages(e, left));
     return endpoint_handles(s, ON_MESSAGES) ? on_messages(s, t, c, e, left)
                                             : on_message(s, t, c, e, left);
 }

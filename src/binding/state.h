@@ -279,8 +279,8 @@ void payload_release(payload *p);
 void payload_discard(np_buffer *buffer);
 /* Memory for a large message. */
 np_buffer *payload_new(size_t size);
-/* The message of an event as bytes; takes the buffer out of it where it can. */
 PyObject *payload_of_buffer(np_event *event);
+/* The message of an event as bytes; takes the buffer out of it where it can. */
 static inline PyObject *payload_message(np_event *event) {
     return event->u.message.buffer ? payload_of_buffer(event)
                                    : PyBytes_FromStringAndSize((const char *)event->u.message.data,
