@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aio_support import until
+from support import Client
 
 import npipes
 import npipes.aio
@@ -96,14 +97,36 @@ def test_a_function_that_fails_ends_its_connection_and_is_reported(loops, pipe_n
     async def main():
         async with npipes.aio.serve(name=pipe_name, on_message=work[kind]):
             async with npipes.aio.connect(pipe_name) as conn:
-                for _ in range(5):  # which come together
-                    conn.send_nowait(b"x")
+                await conn.send(b"x")
                 with pytest.raises(npipes.ConnectionClosed):
                     await conn.recv()
 
     loops.run(main)
-    (error,) = loops.taken_errors()  # the messages behind the first one are nobody's
+    (error,) = loops.taken_errors()
     assert isinstance(error, TypeError if kind == "returned" else ValueError)
+
+
+def test_nothing_comes_behind_the_message_with_which_a_function_failed(loops, pipe_name):
+    log = []
+
+    def on_message(conn, message):
+        log.append(message)
+        if message == b"1":
+            raise ValueError("oops")
+
+    async def main():
+        async with npipes.aio.serve(
+            name=pipe_name, on_message=on_message, on_disconnected=lambda conn: log.append("disconnected")
+        ) as server:
+            with Client(server.address) as client:
+                for i in range(5):  # they have all been handed over when the loop has time again
+                    client.send(b"%d" % i)
+                await until(lambda: "disconnected" in log)
+        assert log == [b"0", b"1", "disconnected"]
+
+    loops.run(main)
+    (error,) = loops.taken_errors()
+    assert isinstance(error, ValueError)
 
 
 def test_messages_after_a_close_are_not_delivered(loops, pipe_name):
